@@ -1,0 +1,102 @@
+/**
+ * What a node offers to the REST API and to whoever embeds it: the port through which `routes/` sees the
+ * core. The node itself is in `node.ts`.
+ */
+import type { Endpoint } from "../ip.ts";
+import type { InterfaceDescription } from "../net/interface.ts";
+import type { Pipe } from "./pipe.ts";
+
+export type Strategy = "direct" | "reverse" | "punch" | "relay";
+export type RelayPolicy = "never" | "last" | "first";
+
+export interface OpenOptions {
+  /** Name of the peer's service; absent: the peer's accept queue. */
+  readonly service?: string;
+  readonly transport?: "tcp" | "udp";
+  readonly strategies?: readonly Strategy[];
+  readonly relay?: RelayPolicy;
+  readonly timeoutMs?: number;
+}
+
+export interface TimelineEntry {
+  /** Milliseconds since the open was asked for. */
+  readonly ms: number;
+  readonly strategy: Strategy;
+  readonly candidate: string;
+  readonly event: string;
+  readonly detail: string;
+}
+
+/** One open connection under its name. Figures are of the moment they are read. */
+export interface Connection {
+  readonly name: string;
+  readonly direction: "out" | "in";
+  readonly peer: { readonly id: string; readonly name?: string };
+  readonly service?: string;
+  readonly strategy: Strategy;
+  /** `direct/tcp`, `punch/udp`, … */
+  readonly path: string;
+  readonly transport: "tcp" | "udp";
+  readonly cipher: string;
+  readonly openedMs: number;
+  readonly timeline: readonly TimelineEntry[];
+  readonly route: { readonly af: 2 | 10; readonly nic_ips: readonly string[]; readonly ext_ips: readonly string[] };
+  readonly nic: { readonly name: string; readonly offset: number };
+  readonly rttMs: number;
+  readonly pipe: Pipe;
+}
+
+export interface ServiceDescription {
+  readonly name: string;
+  readonly kind: "echo" | "discard" | "tcp";
+  readonly to?: Endpoint;
+  /** Ids that may use it; absent: every peer. */
+  readonly allow?: readonly string[];
+  readonly connections: number;
+  readonly bytes: number;
+}
+
+/** Something that `/p2p/events` tells. `data` is plain JSON. */
+export interface NodeEvent {
+  readonly event: "ready" | "incoming" | "opened" | "closed" | "network" | "status";
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** State of one part of the node, in words. */
+export interface StatusPart {
+  readonly part: string;
+  readonly state: "up" | "starting" | "down" | "off";
+  readonly detail: string;
+}
+
+export interface NodeApi {
+  /** Compressed public key in base64url. */
+  readonly id: string;
+  readonly version: string;
+  /** The node's address line. */
+  address(): string;
+  interfaces(): readonly InterfaceDescription[];
+  status(): readonly StatusPart[];
+  /**
+   * Opens a connection and keeps it under `name`. Rejects with `bad-argument`, `reserved-name`, `name-taken`
+   * or `connect-failed` (whose `detail` has `attempts` and `timeline`).
+   */
+  open(name: string, target: string, options?: OpenOptions): Promise<Connection>;
+  /** The connection of that name; throws `no-such-connection`. */
+  connection(name: string): Connection;
+  connections(): readonly Connection[];
+  /** Ends both directions and forgets the name; throws `no-such-connection`. */
+  close(name: string): Promise<void>;
+  /**
+   * The next incoming connection that names no service, under a name of its own. Resolves to undefined when
+   * `timeoutMs` passes or `signal` fires.
+   */
+  accept(timeoutMs: number, signal?: AbortSignal): Promise<Connection | undefined>;
+  /** Calls `listener` with every event from now on; returns how to stop that. */
+  subscribe(listener: (event: NodeEvent) => void): () => void;
+  services(): readonly ServiceDescription[];
+  /** Offers a local TCP port; replaces a service of that name. Throws `bad-argument`, `reserved-name`. */
+  putService(name: string, to: string, allow?: readonly string[]): ServiceDescription;
+  /** Throws `no-such-service`, or `reserved-name` for the built-in ones. */
+  deleteService(name: string): void;
+}
