@@ -69,9 +69,13 @@ function parseGroups(text: string, mayEndInIp4: boolean): number[] | undefined {
 /** Canonical text of 4 or 16 octets; IPv4-mapped IPv6 addresses become plain IPv4. */
 export function formatIp(octets: Uint8Array): string {
   if (octets.length === 4) return octets.join(".");
-  if (octets.length !== 16) throw new P2pdError("bad-argument", `an IP address has 4 or 16 octets, not ${octets.length}`);
+  if (octets.length !== 16)
+    throw new P2pdError("bad-argument", `an IP address has 4 or 16 octets, not ${octets.length}`);
   if (isMapped(octets)) return octets.subarray(12).join(".");
-  const groups = Array.from({ length: 8 }, (_, i) => ((octets[2 * i] as number) << 8) | (octets[2 * i + 1] as number));
+  const groups = Array.from(
+    { length: 8 },
+    (_, i) => ((octets[2 * i] as number) << 8) | (octets[2 * i + 1] as number),
+  );
   let bestStart = -1;
   let bestLength = 1;
   for (let start = 0; start < 8; start++) {
@@ -130,7 +134,14 @@ export function inPrefix(ip: string, network: string, prefixLength: number): boo
   return ((a[whole] as number) & mask) === ((b[whole] as number) & mask);
 }
 
-export type AddressScope = "unspecified" | "loopback" | "link-local" | "private" | "shared" | "multicast" | "public";
+export type AddressScope =
+  | "unspecified"
+  | "loopback"
+  | "link-local"
+  | "private"
+  | "shared"
+  | "multicast"
+  | "public";
 
 const RANGES: readonly (readonly [network: string, prefixLength: number, scope: AddressScope])[] = [
   ["0.0.0.0", 8, "unspecified"],
