@@ -152,8 +152,18 @@ export interface SecureStream extends ByteStream {
   readonly cipher: string;
 }
 
+/** Local sockets that have a path in the file system instead of an address; `local` and `remote` are empty. */
+export interface UnixSockets {
+  /** Makes the socket at `path`, for its owner alone (mode 0600). Rejects with `address-in-use` or `unsupported`. */
+  listen(path: string, accept: (stream: ByteStream) => void): Promise<{ close(): void }>;
+  /** Rejects with `refused` or `unreachable`. */
+  connect(path: string): Promise<ByteStream>;
+}
+
 export interface World {
   readonly time: Time;
+  /** Absent where the platform has none. */
+  readonly unix?: UnixSockets;
   /** Unpredictable octets. */
   randomBytes(count: number): Uint8Array;
   /** The NICs there are now. */
