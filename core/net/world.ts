@@ -25,6 +25,8 @@ export interface NicAddress {
   readonly ip: string;
   readonly family: Family;
   readonly prefixLength: number;
+  /** An IPv6 privacy address that the system replaces every day or so (RFC 8981). */
+  readonly temporary?: boolean;
 }
 
 export type NicKind = "physical" | "loopback" | "bridge" | "container" | "tunnel" | "virtual";

@@ -3,7 +3,7 @@
  * core. The node itself is in `node.ts`.
  */
 import type { Endpoint } from "../ip.ts";
-import type { InterfaceDescription } from "../net/interface.ts";
+import type { InterfaceDescription } from "./interface.ts";
 import type { Pipe } from "./pipe.ts";
 
 export type Strategy = "direct" | "reverse" | "punch" | "relay";
@@ -40,7 +40,11 @@ export interface Connection {
   readonly cipher: string;
   readonly openedMs: number;
   readonly timeline: readonly TimelineEntry[];
-  readonly route: { readonly af: 2 | 10; readonly nic_ips: readonly string[]; readonly ext_ips: readonly string[] };
+  readonly route: {
+    readonly af: 2 | 10;
+    readonly nic_ips: readonly string[];
+    readonly ext_ips: readonly string[];
+  };
   readonly nic: { readonly name: string; readonly offset: number };
   readonly rttMs: number;
   readonly pipe: Pipe;
