@@ -33,9 +33,12 @@ export interface Topology {
   readonly hosts: readonly HostSpec[];
 }
 
-/** The addresses of router number `index` (0 to 199), of its LAN, and of the hosts in it. */
+/** What addresses the hosts of a LAN have: translated ones, those of a carrier's network (RFC 6598), public ones. */
+export type LanKind = "private" | "shared" | "public";
+
+/** The addresses of a router, of its LAN, and of the hosts in it. */
 export interface RouterPlan {
-  /** On the internet; a router behind another gets an address of that one's LAN. */
+  /** On the internet; a router behind another gets an address of that one's LAN (`lanRouterIp4`). */
   readonly publicIp4: string;
   readonly publicIp6: string;
   /** Where the public address moves to when it changes. */
@@ -48,28 +51,35 @@ export interface RouterPlan {
   /** Host number `host` (0 to 99) of the LAN. */
   lanHostIp4(host: number): string;
   lanHostIp6(host: number): string;
+  /** The outer address of router number `router` (0 to 49) that is plugged into this LAN. */
+  lanRouterIp4(router: number): string;
+  lanRouterIp6(router: number): string;
 }
 
 /** The addresses of the internet itself. */
 export const INTERNET = {
   prefix4: 16,
-  prefix6: 48,
+  prefix6: 64,
   gateway4: "5.44.0.1",
   gateway6: "2a01:5a40:0:1::1",
-  /** Servers, and hosts plugged in without a router. */
+  /** Servers, number 0 to 99. */
   serverIp4: (index: number): string => `5.44.1.${10 + index}`,
   serverIp6: (index: number): string => `2a01:5a40:0:1::1:${(10 + index).toString(16)}`,
+  /** Hosts plugged in without a router, number 0 to 99. */
+  hostIp4: (index: number): string => `5.44.2.${10 + index}`,
+  hostIp6: (index: number): string => `2a01:5a40:0:1::3:${(10 + index).toString(16)}`,
 } as const;
 
 /**
- * Addresses of a router. One whose hosts have public addresses (`translates` false: a firewall, or none) has a
- * public block as its LAN.
+ * Addresses of router number `index` (0 to 199) whose LAN is of this kind: `public` behind a firewall or an
+ * open router, `shared` behind a carrier NAT, else `private`.
+ * @throws P2pdError `bad-argument` for another number.
  */
-export function planRouter(index: number, translates: boolean): RouterPlan {
+export function planRouter(index: number, lan: LanKind): RouterPlan {
   if (!Number.isInteger(index) || index < 0 || index > 199) {
     throw new P2pdError("bad-argument", `router number ${index} does not exist; expected 0 to 199`);
   }
-  const lan4 = translates ? `192.168.${index + 10}` : `5.46.${index}`;
+  const lan4 = { private: `192.168.${index + 10}`, shared: `100.64.${index + 10}`, public: `5.46.${index + 10}` }[lan];
   const lan6 = `2a01:5a40:${(0x100 + index).toString(16)}:1`;
   return {
     publicIp4: `5.44.10.${index + 10}`,
@@ -81,7 +91,15 @@ export function planRouter(index: number, translates: boolean): RouterPlan {
     lanPrefix6: `${lan6}::/64`,
     lanHostIp4: (host) => `${lan4}.${host + 100}`,
     lanHostIp6: (host) => `${lan6}::${(host + 0x100).toString(16)}`,
+    lanRouterIp4: (router) => `${lan4}.${router + 10}`,
+    lanRouterIp6: (router) => `${lan6}::${(router + 0x10).toString(16)}`,
   };
+}
+
+/** The LAN that a router of this kind has; `feedsRouters`: whether other routers are plugged into it. */
+export function lanKindOf(nat: RouterKind, feedsRouters: boolean): LanKind {
+  if (nat.kind === "box" && nat.settings.mode !== "nat") return "public";
+  return feedsRouters ? "shared" : "private";
 }
 
 /** A router from the name of a configuration, or `kernel`, `kernel/random`, `kernel/fully-random`. */
