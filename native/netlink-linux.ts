@@ -4,20 +4,21 @@
  * there is none.
  */
 import { dlopen, ptr } from "bun:ffi";
+import { linux } from "./linux.ts";
 
 const AF_NETLINK = 16;
 const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0o4000 | 0o2000000;
 const NETLINK_ROUTE = 0;
 const SOL_NETLINK = 270;
 const NETLINK_NO_ENOBUFS = 5;
-const NAMES = ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`, "libc.so"];
 
 const SYMBOLS = {
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
-  send: { args: ["i32", "ptr", "usize", "i32"], returns: "i64_fast" },
-  recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i64_fast" },
+  // ssize_t; lengths here fit in its lower half
+  send: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
+  recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
 } as const;
 
@@ -28,7 +29,7 @@ let library: Library | undefined | null;
 function libc(): Library | null {
   if (library !== undefined) return library;
   library = null;
-  for (const name of NAMES) {
+  for (const name of linux.libraries) {
     try {
       library = dlopen(name, SYMBOLS).symbols;
       break;
@@ -58,12 +59,12 @@ export function openNetlink(groups: number): number {
 
 /** Sends one request to the kernel; false if it was not taken. */
 export function sendNetlink(fd: number, request: Uint8Array): boolean {
-  return Number(libc()?.send(fd, ptr(request), request.length, 0)) === request.length;
+  return libc()?.send(fd, ptr(request), request.length, 0) === request.length;
 }
 
 /** Reads one datagram into `into`, which should hold 32 KiB; its length, -1 if none waits. */
 export function receiveNetlink(fd: number, into: Uint8Array): number {
-  return Number(libc()?.recv(fd, ptr(into), into.length, 0) ?? -1);
+  return libc()?.recv(fd, ptr(into), into.length, 0) ?? -1;
 }
 
 export function closeNetlink(fd: number): void {
