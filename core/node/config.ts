@@ -199,7 +199,7 @@ export const CONFIG_KEYS: { readonly [Name in ConfigName]-?: ConfigKey } = {
     fallback: "last",
     expects: `one of ${RELAY_POLICIES.join(", ")}`,
     example: "never",
-    help: "when a relay may carry a connection",
+    help: "when a relay may carry a connection: never, last, first",
   },
   relayAfterMs: {
     shape: "integer",
@@ -215,7 +215,7 @@ export const CONFIG_KEYS: { readonly [Name in ConfigName]-?: ConfigKey } = {
     fallback: "info",
     expects: `one of ${LOG_LEVELS.join(", ")}`,
     example: "debug",
-    help: "least important message that is logged",
+    help: "least important message logged: error, warn, info, debug",
   },
   logFormat: {
     shape: "text",
@@ -223,7 +223,7 @@ export const CONFIG_KEYS: { readonly [Name in ConfigName]-?: ConfigKey } = {
     fallback: "text",
     expects: `one of ${LOG_FORMATS.join(", ")}`,
     example: "json",
-    help: "form of the log",
+    help: "form of the log: text, json",
   },
 };
 
