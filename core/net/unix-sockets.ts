@@ -1,0 +1,65 @@
+/** Local sockets with a path in the file system, as streams: the API's own, within one machine. */
+import { chmodSync } from "node:fs";
+import { type P2pdError, toP2pdError } from "../errors.ts";
+import type { Endpoint } from "../ip.ts";
+import { type BunSocket, createSocketStream, SOCKET_HANDLERS, type SocketEvents } from "./socket-stream.ts";
+import type { UnixSockets } from "./world.ts";
+
+/** Such a socket has no address. */
+const NOWHERE: Endpoint = { ip: "", port: 0 };
+
+/** See `World.unix`. */
+export const unixSockets: UnixSockets = {
+  async listen(path, accept) {
+    // Created without any permission for others, whatever the process allows: there is no moment in between.
+    const before = process.umask(0o177);
+    try {
+      const listener = Bun.listen<SocketEvents>({
+        unix: path,
+        allowHalfOpen: true,
+        socket: {
+          ...SOCKET_HANDLERS,
+          open(opened) {
+            const { stream, events } = createSocketStream(opened as BunSocket, NOWHERE, NOWHERE);
+            opened.data = events;
+            accept(stream);
+          },
+        },
+      } as Bun.UnixSocketOptions<SocketEvents>);
+      chmodSync(path, 0o600);
+      return { close: () => listener.stop() };
+    } catch (thrown) {
+      throw whyNot(thrown, path, "unsupported");
+    } finally {
+      process.umask(before);
+    }
+  },
+  async connect(path) {
+    try {
+      const { promise, resolve, reject } = Promise.withResolvers<BunSocket>();
+      await Bun.connect<SocketEvents>({
+        unix: path,
+        allowHalfOpen: true,
+        socket: {
+          ...SOCKET_HANDLERS,
+          open(opened) {
+            resolve(opened as BunSocket);
+          },
+          connectError: (_, error) => reject(error),
+        },
+      } as Bun.UnixSocketOptions<SocketEvents>);
+      const socket = await promise;
+      const { stream, events } = createSocketStream(socket, NOWHERE, NOWHERE);
+      socket.data = events;
+      return stream;
+    } catch (thrown) {
+      throw whyNot(thrown, path, "unreachable");
+    }
+  },
+};
+
+function whyNot(thrown: unknown, path: string, otherwise: "unsupported" | "unreachable"): P2pdError {
+  const name = (thrown as { code?: unknown } | undefined)?.code;
+  const code = name === "EADDRINUSE" ? "address-in-use" : name === "ECONNREFUSED" ? "refused" : otherwise;
+  return toP2pdError(thrown, code, `the socket ${path}`);
+}
