@@ -79,7 +79,11 @@ export function planRouter(index: number, lan: LanKind): RouterPlan {
   if (!Number.isInteger(index) || index < 0 || index > 199) {
     throw new P2pdError("bad-argument", `router number ${index} does not exist; expected 0 to 199`);
   }
-  const lan4 = { private: `192.168.${index + 10}`, shared: `100.64.${index + 10}`, public: `5.46.${index + 10}` }[lan];
+  const lan4 = {
+    private: `192.168.${index + 10}`,
+    shared: `100.64.${index + 10}`,
+    public: `5.46.${index + 10}`,
+  }[lan];
   const lan6 = `2a01:5a40:${(0x100 + index).toString(16)}:1`;
   return {
     publicIp4: `5.44.10.${index + 10}`,
