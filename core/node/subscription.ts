@@ -23,8 +23,6 @@ export interface Subscription {
 
 /** Patterns see this many octets of a message and no more. */
 export const MATCH_OCTETS = 4096;
-/** Characters a pattern may have when it comes as text. */
-export const MAX_PATTERN_LENGTH = 512;
 /** Characters the name of a subscription may have. */
 export const MAX_SUBSCRIPTION_NAME = 128;
 
@@ -35,17 +33,7 @@ export const MAX_SUBSCRIPTION_NAME = 128;
  */
 export function compileSubscription(name: string, message: string, sender: string): Subscription {
   checkSubscriptionName(name);
-  return { name, message: compile("message", message), sender: compile("sender", sender) };
-}
-
-function compile(what: "message" | "sender", source: string): Pattern {
-  if (source.length > MAX_PATTERN_LENGTH) {
-    throw new P2pdError(
-      "bad-argument",
-      `the ${what} pattern has ${source.length} characters; at most ${MAX_PATTERN_LENGTH} are allowed`,
-    );
-  }
-  return compilePattern(source, what);
+  return { name, message: compilePattern(message, "message"), sender: compilePattern(sender, "sender") };
 }
 
 /** Throws `bad-argument` for an empty or overlong name, `reserved-name` for "all". */
