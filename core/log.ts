@@ -18,7 +18,7 @@ export interface LogOptions {
   readonly format: "text" | "json";
   /** Wall-clock milliseconds since 1970. */
   readonly wallMs: () => number;
-  /** Takes a line with its newline. */
+  /** Takes a line, without its newline. */
   readonly write: (line: string) => void;
 }
 
@@ -33,12 +33,23 @@ export function createLog({ level, format, wallMs, write }: LogOptions): Log {
 }
 
 function jsonLine(time: string, level: Level, message: string, facts: Facts): string {
-  return `${JSON.stringify({ ...facts, time, level, message })}\n`;
+  return JSON.stringify({ ...Object.fromEntries(plain(facts)), time, level, message });
 }
 
 function textLine(time: string, level: Level, message: string, facts: Facts): string {
-  const rest = Object.entries(facts).map(([name, value]) => ` ${name}=${JSON.stringify(value)}`);
-  return `${time} ${level.padEnd(5)} ${oneLine(message)}${rest.join("")}\n`;
+  const rest = plain(facts).map(([name, value]) => ` ${name}=${JSON.stringify(value)}`);
+  return oneLine(`${time} ${level.padEnd(5)} ${message}${rest.join("")}`);
+}
+
+/** Facts that JSON has a form for; whatever it has none for becomes text. */
+function plain(facts: Facts): [string, unknown][] {
+  return Object.entries(facts).map(([name, value]) => {
+    try {
+      return [name, JSON.stringify(value) === undefined ? String(value) : value];
+    } catch (thrown) {
+      return [name, `${String(value)} (${(thrown as Error).name})`];
+    }
+  });
 }
 
 /** A peer's words must not forge lines or colours. */
