@@ -24,7 +24,8 @@ test("a setting is one name in three spellings", () => {
 
 function row(name: ConfigName): string {
   const key = CONFIG_KEYS[name];
-  const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll(",", ", ").replaceAll(",  ", ", ");
+  const cell = (text: string): string =>
+    text.replaceAll("|", "\\|").replaceAll(",", ", ").replaceAll(",  ", ", ");
   const standing = key.fallback === undefined ? cell(defaultText(key)) : `\`${cell(defaultText(key))}\``;
   const spellings = `\`${name}\` | \`${environmentName(name)}\` | \`${flagName(name)}\``;
   return `| ${spellings} | ${cell(key.expects)} | ${standing} | ${cell(key.help)} |`;
