@@ -11,7 +11,7 @@ import { attachStun } from "./stun-socket.ts";
 import { connectStun } from "./stun-stream.ts";
 
 export interface AskOptions {
-  /** Where to ask from; its address chooses the route. Port 0: any. */
+  /** Where to ask from; its address chooses the route; with port 0 the system chooses the port. */
   readonly local: Endpoint;
   /** Name of the NIC that packets must leave by. */
   readonly device?: string;
@@ -68,11 +68,12 @@ export async function askServers(world: AskWorld, options: AskOptions): Promise<
   const servers = options.servers.slice(0, MAX_SERVERS);
   if (servers.length === 0)
     throw new P2pdError("bad-argument", "no STUN servers to ask; expected at least one");
-  if (signal?.aborted === true) throw askAborted();
+  const calledOff = (): boolean => signal?.aborted === true;
+  if (calledOff()) throw askAborted();
   const enough = Math.max(1, Math.min(options.enough ?? 2, servers.length));
   const startMs = world.time.now();
-  const { ask, close } = await openAsking(world, options);
   const stop = new AbortController();
+  const { ask, close } = await openAsking(world, options);
   const answers: ServerAnswer[] = [];
   const failures = new Map<StunServer, P2pdError>();
   const taken = new Map<string, StunServer>();
@@ -101,8 +102,9 @@ export async function askServers(world: AskWorld, options: AskOptions): Promise<
     await new Promise<void>((resolve, reject) => {
       const timer = world.time.after(timeoutMs, finish);
       const aborted = (): void => finish(askAborted());
-      signal?.addEventListener("abort", aborted, { once: true });
       let open = true;
+      signal?.addEventListener("abort", aborted, { once: true });
+      if (calledOff()) aborted(); // while the port was being opened
 
       function finish(error?: P2pdError): void {
         if (!open) return;

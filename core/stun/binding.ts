@@ -13,7 +13,7 @@ export interface BindingOptions {
   /** Asks the server to answer from its other address, its other port, or both (RFC 5780 section 7.2). */
   readonly changeIp?: boolean;
   readonly changePort?: boolean;
-  /** Where an answer to the above must come from; absent: any address that differs as asked. */
+  /** Where an answer to the above must come from; absent, it may be one that differs as asked. */
   readonly changedTo?: Endpoint;
   /** RTO in milliseconds; 500 unless given. */
   readonly rtoMs?: number;
