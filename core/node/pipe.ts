@@ -55,7 +55,7 @@ export class Pipe implements AsyncIterable<Message> {
   readonly #channel: Channel;
   readonly #options: Required<PipeOptions>;
   readonly #inbox: SubscriptionInbox;
-  #senders: Sender[] = [];
+  readonly #senders: Sender[] = [];
   #relay: Relay | undefined;
   #sent = 0;
   #received = 0;
@@ -63,6 +63,8 @@ export class Pipe implements AsyncIterable<Message> {
   #peerEnded = false;
   #closing = false;
   #isClosed = false;
+  /** Everything left, only the peer's end did not come: no reason to complain of. */
+  #orderly = false;
   #reason: P2pdError | undefined;
   #linger: Timer | undefined;
   readonly #settleClosed: (reason: P2pdError | undefined) => void;
@@ -171,7 +173,7 @@ export class Pipe implements AsyncIterable<Message> {
   }
 
   #whyNotSend(length: number, to: Endpoint | undefined): P2pdError | undefined {
-    if (this.#isClosed && this.#reason !== undefined) return sendFailed(this.#reason);
+    if (this.#reason !== undefined) return sendFailed(this.#reason);
     if (this.#isClosed || this.#closing || this.#sendEnded) {
       return new P2pdError(
         "closed",
@@ -334,6 +336,7 @@ export class Pipe implements AsyncIterable<Message> {
       this.#options.closeTimeoutMs,
       () => {
         const lost = this.#channel.pendingBytes;
+        this.#orderly = lost === 0;
         this.#channel.abort(
           lost === 0
             ? undefined
@@ -365,29 +368,23 @@ export class Pipe implements AsyncIterable<Message> {
   #onClose(error: P2pdError | undefined): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#reason = error;
+    this.#reason = this.#orderly ? undefined : error;
     this.#linger?.cancel();
     this.#relay?.closed(error);
     this.#inbox.end();
-    const senders = this.#senders;
-    this.#senders = [];
-    const failed =
-      error === undefined ? new P2pdError("closed", "the pipe was closed") : sendFailed(this.#reason);
-    for (const sender of senders) sender.reject(failed);
+    if (this.#reason === undefined) this.#wakeSenders();
+    else for (const sender of this.#senders.splice(0)) sender.reject(sendFailed(this.#reason));
     this.#settleEnded();
-    this.#settleClosed(error);
+    this.#settleClosed(this.#reason);
   }
 
   #wakeSenders(): void {
-    const senders = this.#senders;
-    this.#senders = [];
-    for (const sender of senders) sender.resolve();
+    for (const sender of this.#senders.splice(0)) sender.resolve();
   }
 }
 
-function sendFailed(reason: P2pdError | undefined): P2pdError {
-  const why = reason?.message ?? "the pipe was closed";
-  return new P2pdError("send-failed", `the connection broke: ${why}`, {}, { cause: reason });
+function sendFailed(reason: P2pdError): P2pdError {
+  return new P2pdError("send-failed", `the connection broke: ${reason.message}`, {}, { cause: reason });
 }
 
 /** The same promise; its rejection reaches who awaits it and does not end a program that does not. */
