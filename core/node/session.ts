@@ -52,12 +52,15 @@ export class Session implements Channel {
   readonly hello: Promise<Hello>;
   /** The dialer's view of the acceptor's WELCOME, refusals included. Rejects like `hello`. */
   readonly welcomed: Promise<Welcome>;
+  /** Settles when the stream below is gone. */
+  readonly closed: Promise<void>;
 
   readonly #stream: ByteStream;
   readonly #options: SessionOptions;
   readonly #decoder: FrameDecoder;
   readonly #hello = Promise.withResolvers<Hello>();
   readonly #welcomed = Promise.withResolvers<Welcome>();
+  readonly #closed = Promise.withResolvers<void>();
   #handlers: ChannelHandlers | undefined;
   #greetingTimer: Timer | undefined;
   #linger: Timer | undefined;
@@ -85,6 +88,7 @@ export class Session implements Channel {
     this.remote = stream.remote;
     this.hello = this.#hello.promise;
     this.welcomed = this.#welcomed.promise;
+    this.closed = this.#closed.promise;
     // Whether anybody waits for a greeting is the caller's choice; the close tells the failure too.
     this.hello.catch(() => undefined);
     this.welcomed.catch(() => undefined);
@@ -121,6 +125,7 @@ export class Session implements Channel {
       },
       close: (error) => {
         this.#streamClosed = { error };
+        this.#closed.resolve();
         this.#pump();
       },
     });

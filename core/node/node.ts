@@ -1,0 +1,404 @@
+/**
+ * A node: one key, one listener, what it offers and the connections it has. Puts the parts together and keeps the
+ * rules between them; each part's own rules are in its own file.
+ */
+import manifest from "../../package.json" with { type: "json" };
+import { P2pdError } from "../errors.ts";
+import { familyOf, scopeOf } from "../ip.ts";
+import type { World } from "../net/world.ts";
+import { type Address, decodeAddress, isNodeId } from "../wire/address.ts";
+import { AcceptQueue } from "./accept-queue.ts";
+import { Connections } from "./connections.ts";
+import { type DialledSession, dial } from "./dial.ts";
+import { answerEcho, echoUntilTaken } from "./echo-answer.ts";
+import { type Identity, idOfKey, openIdentity } from "./identity.ts";
+import type { InterfaceDescription } from "./interface.ts";
+import { type Arrival, Listener } from "./listener.ts";
+import { Network } from "./network.ts";
+import type {
+  Connection,
+  NodeApi,
+  NodeEvent,
+  OpenOptions,
+  ServiceDescription,
+  StatusPart,
+  TimelineEntry,
+} from "./node-api.ts";
+import type { NodeConfig } from "./node-config.ts";
+import { composeAddress } from "./own-address.ts";
+import { Pipe } from "./pipe.ts";
+import { Services } from "./services.ts";
+import type { Session } from "./session.ts";
+
+/** Incoming connections that may wait to be taken. */
+const ACCEPT_LIMIT = 256;
+/** How long `close` waits for the peer before it lets that go on behind it. */
+const CLOSE_WAIT_MS = 500;
+
+/** An incoming connection that waits to be taken. */
+interface Untaken {
+  readonly connection: Connection;
+  readonly take: () => void;
+}
+
+/** What a session brings with it to become a connection. */
+interface Origin {
+  readonly session: Session;
+  readonly direction: "out" | "in";
+  readonly peerId: string;
+  readonly cipher: string;
+  readonly rttMs: number;
+  readonly timeline: readonly TimelineEntry[];
+  readonly service?: string;
+}
+
+export class Node implements NodeApi {
+  readonly version = manifest.version;
+  readonly #world: World;
+  readonly #config: NodeConfig;
+  readonly #identity: Identity;
+  readonly #services: Services;
+  readonly #connections: Connections;
+  readonly #untaken: AcceptQueue<Untaken>;
+  readonly #listeners = new Set<(event: NodeEvent) => void>();
+  readonly #takers = new Set<(connection: Connection) => void>();
+  /** Far ends of connections to this very node, and sessions of services: nobody's connections. */
+  readonly #serving = new Set<Session>();
+  readonly #stopping = new AbortController();
+  readonly #opening = new Set<Promise<unknown>>();
+  #listener!: Listener;
+  #network!: Network;
+  #closed: Promise<void> | undefined;
+
+  private constructor(world: World, config: NodeConfig, identity: Identity) {
+    this.#world = world;
+    this.#config = config;
+    this.#identity = identity;
+    this.#services = new Services(world);
+    this.#untaken = new AcceptQueue(world.time, ACCEPT_LIMIT);
+    this.#connections = new Connections(world.time, (connection, reason) => {
+      this.#emit("closed", {
+        name: connection.name,
+        peer: connection.peer.id,
+        reason: reason?.message ?? "",
+      });
+    });
+    for (const { name, to, allow } of config.services ?? []) this.#services.put(name, to, allow);
+  }
+
+  /**
+   * Starts a node; what it learns of the network it learns later. Rejects with `configuration`, `corrupt-file`
+   * (see `openIdentity`), `bad-argument` (a configured service) or `address-in-use` (the configured port).
+   */
+  static async start(world: World, config: NodeConfig): Promise<Node> {
+    const identity = openIdentity(config.dataDir, world);
+    try {
+      const node = new Node(world, config, identity);
+      node.#listener = await Listener.open(world, {
+        credentials: identity.credentials,
+        machineId: identity.machineId,
+        ...(config.listenPort === undefined ? {} : { port: config.listenPort }),
+        ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
+        arrived: (arrival) => {
+          node.#arrived(arrival);
+        },
+      });
+      node.#network = new Network(world, {
+        stunServers: config.stunServers,
+        ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
+        changed: () => {
+          node.#emit("network", { addr: node.address() });
+        },
+      });
+      queueMicrotask(() => {
+        node.#emit("ready", { id: node.id, addr: node.address() });
+      });
+      return node;
+    } catch (error) {
+      identity.release();
+      throw error;
+    }
+  }
+
+  get id(): string {
+    return this.#identity.id;
+  }
+
+  /** TCP port that the node listens on. */
+  get port(): number {
+    return this.#listener.port;
+  }
+
+  address(): string {
+    return composeAddress({
+      id: this.id,
+      machine: this.#identity.machineId,
+      port: this.port,
+      families: ([4, 6] as const).filter((family) => this.#listener.has(family)),
+      interfaces: this.#network.used,
+    });
+  }
+
+  interfaces(): readonly InterfaceDescription[] {
+    return this.#network.interfaces.map((nic) => nic.describe());
+  }
+
+  status(): readonly StatusPart[] {
+    const { accepted, strangers, turnedAway, failed } = this.#listener.counters;
+    const taken = this.#untaken;
+    const tcp = ([4, 6] as const).map((family): StatusPart => {
+      const up = this.#listener.has(family);
+      const detail = up ? `listening on port ${this.port}` : this.#listener.failureOf(family);
+      return { part: `tcp${family}`, state: up ? "up" : "down", detail };
+    });
+    const incoming = `${accepted} accepted, ${strangers} not yet authenticated, ${turnedAway} turned away, ${failed} failed before their greeting; ${taken.length} wait to be taken, ${taken.refused} had to make room`;
+    const configured = this.#config.mqttBrokers.length;
+    return [
+      ...tcp,
+      { part: "incoming", state: "up", detail: incoming },
+      this.#network.status,
+      {
+        part: "brokers",
+        state: "off",
+        detail: `${configured} configured; this version has no signaling, so peers are reached by direct connects only`,
+      },
+      { part: "portmap", state: "off", detail: "this version asks no router to forward ports" },
+    ];
+  }
+
+  async open(name: string, target: string, options: OpenOptions = {}): Promise<Connection> {
+    this.#connections.reserve(name);
+    try {
+      this.#refuseWhenClosed();
+      const peer = this.#resolve(target);
+      const strategies = this.#config.strategies;
+      const { signal } = this.#stopping;
+      const dialling = dial(
+        { world: this.#world, identity: this.#identity, signal, strategies },
+        peer,
+        options,
+      );
+      this.#opening.add(dialling);
+      const dialled = await dialling.finally(() => this.#opening.delete(dialling));
+      if (signal.aborted) {
+        dialled.session.abort();
+        this.#refuseWhenClosed();
+      }
+      return this.#opened(name, peer.id, dialled, options.service);
+    } catch (error) {
+      this.#connections.cancel(name);
+      throw error;
+    }
+  }
+
+  connection(name: string): Connection {
+    return this.#connections.get(name);
+  }
+
+  connections(): readonly Connection[] {
+    return this.#connections.list();
+  }
+
+  async close(name: string): Promise<void> {
+    const closing = this.#connections.close(name);
+    let waited = (): void => undefined;
+    const timer = this.#world.time.after(CLOSE_WAIT_MS, () => waited(), { background: true });
+    await Promise.race([closing, new Promise<void>((resolve) => (waited = resolve))]);
+    timer.cancel();
+  }
+
+  async accept(timeoutMs: number, signal?: AbortSignal): Promise<Connection | undefined> {
+    const next = await this.#untaken.next(timeoutMs, signal);
+    next?.take();
+    return next?.connection;
+  }
+
+  /** Gives every incoming connection from now on to `listener`, instead of the queue; returns how to stop that. */
+  onConnection(listener: (connection: Connection) => void): () => void {
+    this.#takers.add(listener);
+    return () => {
+      this.#takers.delete(listener);
+    };
+  }
+
+  subscribe(listener: (event: NodeEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+
+  services(): readonly ServiceDescription[] {
+    return this.#services.list();
+  }
+
+  putService(name: string, to: string, allow?: readonly string[]): ServiceDescription {
+    return this.#services.put(name, to, allow);
+  }
+
+  deleteService(name: string): void {
+    this.#services.delete(name);
+  }
+
+  /** Ends every connection, stops listening and gives the data directory free. May be called more than once. */
+  stop(): Promise<void> {
+    this.#closed ??= this.#stop();
+    return this.#closed;
+  }
+
+  async #stop(): Promise<void> {
+    const reason = new P2pdError("closed", "the node was stopped");
+    this.#stopping.abort();
+    this.#network.close();
+    this.#listener.close();
+    this.#untaken.close();
+    await Promise.allSettled(this.#opening);
+    const served = [...this.#serving];
+    const gone = served.map((session) => session.closed);
+    for (const session of served) session.abort(reason);
+    await Promise.all([this.#connections.closeAll(reason), ...gone]);
+    this.#listeners.clear();
+    this.#takers.clear();
+    this.#identity.release();
+  }
+
+  #refuseWhenClosed(): void {
+    if (this.#stopping.signal.aborted) throw new P2pdError("closed", "the node was stopped");
+  }
+
+  /** An address for what the user wrote. */
+  #resolve(target: string): Address {
+    if (target === "self" || target === this.id) return this.#ownAddress();
+    if (isNodeId(target)) {
+      throw new P2pdError(
+        "no-such-peer",
+        `nothing but its id is known of ${target}, and there is no signaling to look it up; open its address line`,
+      );
+    }
+    const address = decodeAddress(target);
+    return address.id === this.id ? this.#ownAddress() : address;
+  }
+
+  /** What an old line says of ourselves does not matter: we know where we listen. */
+  #ownAddress(): Address {
+    const families = ([4, 6] as const).filter((family) => this.#listener.has(family));
+    return {
+      id: this.id,
+      machine: this.#identity.machineId,
+      brokers: [],
+      nics: families.map((family) => ({
+        index: 0,
+        family,
+        address: family === 4 ? "127.0.0.1" : "::1",
+        port: this.port,
+        nat: "unknown",
+        delta: "unknown",
+        deltaValue: 0,
+      })),
+    };
+  }
+
+  #opened(
+    name: string,
+    peerId: string,
+    { session, path, timeline }: DialledSession,
+    service?: string,
+  ): Connection {
+    const pipe = new Pipe(session, { time: this.#world.time });
+    const { cipher } = path.stream;
+    const origin = { session, direction: "out", peerId, cipher, rttMs: path.rttMs, timeline } as const;
+    const connection = this.#describe(name, pipe, service === undefined ? origin : { ...origin, service });
+    this.#connections.put(connection);
+    this.#emit("opened", { name, peer: peerId, path: connection.path });
+    return connection;
+  }
+
+  #describe(name: string, pipe: Pipe, origin: Origin): Connection {
+    const { session, direction, peerId, cipher, rttMs, timeline, service } = origin;
+    const { ip } = pipe.local;
+    const family = familyOf(ip);
+    const nics = this.#world.nics();
+    const offset = nics.findIndex(({ addresses }) => addresses.some((own) => own.ip === ip));
+    const loopback = nics.findIndex(({ kind }) => kind === "loopback");
+    const at = offset < 0 && scopeOf(ip) === "loopback" ? loopback : offset;
+    return {
+      name,
+      direction,
+      peer: { id: peerId },
+      ...(service === undefined ? {} : { service }),
+      strategy: "direct",
+      path: "direct/tcp",
+      transport: "tcp",
+      cipher,
+      openedMs: this.#world.time.wallMs(),
+      timeline,
+      route: { af: family === 4 ? 2 : 10, nic_ips: [ip], ext_ips: this.#network.externalOf(ip, family) },
+      nic: { name: nics[at]?.name ?? "", offset: Math.max(0, at) },
+      get rttMs() {
+        return Math.min(session.rttMs ?? rttMs, rttMs);
+      },
+      pipe,
+    };
+  }
+
+  #arrived(arrival: Arrival): void {
+    const { session, hello, peerKey } = arrival;
+    const peerId = idOfKey(peerKey);
+    if (hello.service !== undefined) {
+      this.#serve(session);
+      void this.#services.serve(session, hello.service, peerId);
+    } else if (peerId === this.id) {
+      this.#serve(session);
+      session.welcome();
+      answerEcho(session);
+    } else {
+      this.#incoming(arrival, peerId);
+    }
+  }
+
+  #serve(session: Session): void {
+    this.#serving.add(session);
+    void session.closed.then(() => this.#serving.delete(session));
+  }
+
+  #incoming({ session, cipher, rttMs }: Arrival, peerId: string): void {
+    session.welcome();
+    const channel = echoUntilTaken(session);
+    const pipe = new Pipe(channel, { time: this.#world.time });
+    const name = this.#connections.reserveIncoming();
+    const candidate = `${session.remote.ip}:${session.remote.port}`;
+    const timeline = [{ ms: 0, strategy: "direct", candidate, event: "accepted", detail: cipher }] as const;
+    const connection = this.#describe(name, pipe, {
+      session,
+      direction: "in",
+      peerId,
+      cipher,
+      rttMs,
+      timeline,
+    });
+    this.#connections.put(connection);
+    this.#emit("incoming", { name, peer: peerId, path: connection.path });
+    const [taker] = this.#takers;
+    if (taker !== undefined) {
+      channel.take();
+      for (const listener of this.#takers) listener(connection);
+      return;
+    }
+    const untaken = { connection, take: () => channel.take() };
+    void pipe.closed.then(() => this.#untaken.remove(untaken));
+    const refused = this.#untaken.put(untaken);
+    if (refused === undefined) return;
+    const { name: oldest } = refused.connection;
+    this.#emit("status", {
+      part: "incoming",
+      detail: `${oldest} was refused: ${ACCEPT_LIMIT} connections wait already`,
+    });
+    void refused.connection.pipe.close(
+      new P2pdError("unavailable", "the peer takes no connections at the moment"),
+    );
+  }
+
+  #emit(event: NodeEvent["event"], data: NodeEvent["data"]): void {
+    for (const listener of this.#listeners) listener({ event, data });
+  }
+}
