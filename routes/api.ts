@@ -18,6 +18,9 @@ import { exchangeRoutes } from "./exchange.ts";
 import { createGuard, type Guard, openGuard } from "./guard.ts";
 import { informationRoutes } from "./information.ts";
 import { openPipeConnection } from "./pipe-connection.ts";
+import { describeApi } from "./open-api.ts";
+import { pageRoutes } from "./pages.ts";
+import { pipeRoutes } from "./pipes.ts";
 import type { Route } from "./route.ts";
 import { serviceRoutes } from "./services.ts";
 
@@ -67,7 +70,10 @@ export async function startApi(
     ...exchangeRoutes(node),
     ...eventRoutes(world, node, eventCounts, options.eventLimits ?? EVENT_LIMITS),
     ...serviceRoutes(node),
+    ...pipeRoutes(),
   ];
+  const hasToken = config.apiToken !== undefined;
+  routes.push(...pageRoutes(() => describeApi(routes, node.version, hasToken)));
   const open = (guard: Guard) => {
     const inside = startInside(world, routes, guard, options.log);
     closers.push(inside.close);

@@ -9,7 +9,6 @@ import { badArgument, errorResponse } from "./errors.ts";
 import { corsHeaders, type Guard } from "./guard.ts";
 import { readJson } from "./json-body.ts";
 import { malformedEncoding, readPathPairs } from "./path-pairs.ts";
-import { isPipePath } from "./request-head.ts";
 import type { Call, Route } from "./route.ts";
 import { createRouteFinder } from "./route-finder.ts";
 import { explainMismatch, type Mismatch } from "./validation.ts";
@@ -66,7 +65,6 @@ export function createApp({ routes, guard, log }: AppOptions): Elysia {
       return errorResponse(explainMismatch(error as unknown as Mismatch), undefined, headers);
     if (code === "NOT_FOUND") {
       const path = pathOf(request.url);
-      if (isPipePath(path) && request.method === "GET") return misdirected(headers);
       return answerUnknown(request.method, path, find.verbs(path), find.shape(path), headers);
     }
     const failure = toP2pdError(error);
@@ -181,12 +179,4 @@ function wrongVerb(
     `${path.slice(0, 200)} takes no ${method}; it takes ${verbs.join(", ")}`,
   );
   return errorResponse(error, 405, { ...headers, allow: verbs.join(", ") });
-}
-
-function misdirected(headers: Record<string, string>): Response {
-  const error = new P2pdError(
-    "bad-argument",
-    "this connection has carried other requests; open a new connection for a pipe",
-  );
-  return errorResponse(error, 421, headers);
 }

@@ -53,8 +53,8 @@ export function connectionRoutes(node: NodeApi): readonly Route[] {
         strategies: t.Optional(
           t.String({ maxLength: 128, description: "Some of direct, reverse, punch, relay; with commas." }),
         ),
-        relay: t.Optional(t.UnionEnum(["never", "last", "first"], { description: "When to relay." })),
-        transport: t.Optional(t.UnionEnum(["tcp", "udp"])),
+        relay: t.Optional(t.Union([t.Literal("never"), t.Literal("last"), t.Literal("first")], { description: "When to relay." })),
+        transport: t.Optional(t.Union([t.Literal("tcp"), t.Literal("udp")])),
         timeout: timeoutSeconds("How long to try, in seconds."),
       }),
       takesPairs: true,

@@ -39,6 +39,12 @@ export function openPipeConnection(
     const origin = headers.get("origin") ?? null;
     const refusal = guard.check({ header: (name) => headers.get(name) ?? null, url: request.target });
     if (refusal !== undefined) throw refusal;
+    if (request.form === "plain" && headers.has("sec-fetch-mode")) {
+      throw new P2pdError(
+        "bad-argument",
+        "a browser cannot read a plain pipe; open a WebSocket on the same path",
+      );
+    }
     const { pipe } = node.connection(nameOf(request));
     const greeting = greetingFor(request, origin);
     const stream = withEarly(client, early, greeting, () => (started = true));

@@ -29,11 +29,6 @@ const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\u0080-\u00ff]+) HTTP\
 const PIPE_PATH = /^\/(?:p2p\/pipe|p2p\/tunnel|pipe|tunnel)\/([^/?#]*)(?:\?[^#]*)?$/;
 const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/;
 
-/** Whether a path is a pipe's; that of any verb. */
-export function isPipePath(path: string): boolean {
-  return PIPE_PATH.test(path);
-}
-
 /** One connection's head, given piece by piece. */
 export function createHeadReader(maximumOctets: number): (soFar: Uint8Array) => Verdict {
   let scanned = 0;

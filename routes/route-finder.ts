@@ -24,11 +24,9 @@ export function createRouteFinder(routes: readonly Route[]): RouteFinder {
       shape: shapeOf(path),
     })),
   );
-  const pipe = /^\/(?:p2p\/)?(?:pipe|tunnel)\/[^/]*$/;
   const match = (path: string): Entry[] => entries.filter(({ pattern }) => pattern.test(path));
   return {
     verbs(path) {
-      if (pipe.test(path)) return ["GET", "OPTIONS"];
       const found = match(path).map(({ route }) => route);
       if (found.length === 0) return [];
       const verbs = new Set<string>(found.map(({ verb }) => verb));
@@ -37,7 +35,7 @@ export function createRouteFinder(routes: readonly Route[]): RouteFinder {
     },
     isUnsafe: (path) => {
       const gets = match(path).filter(({ route }) => route.verb === "GET");
-      return pipe.test(path) || (gets.length > 0 && !gets.some(({ route }) => route.isSafe));
+      return gets.length > 0 && !gets.some(({ route }) => route.isSafe);
     },
     shape: (path) => match(path)[0]?.shape,
   };
