@@ -48,3 +48,5 @@ await Bun.connect({
 await ended.promise;
 console.log((performance.now() - started) / 1000);
 process.exit(sent === total ? 0 : 1);
+
+export {};
