@@ -30,7 +30,7 @@ interface Context {
 
 export function createApp({ routes, guard, log }: AppOptions): Elysia {
   const find = createRouteFinder(routes);
-  const app = new Elysia({ aot: true, normalize: true });
+  const app = new Elysia({ normalize: false });
 
   app.onRequest(({ request, set }) => {
     const { headers, method, url } = request;
@@ -67,7 +67,8 @@ export function createApp({ routes, guard, log }: AppOptions): Elysia {
       const path = pathOf(request.url);
       return answerUnknown(request.method, path, find.verbs(path), find.shape(path), headers);
     }
-    const failure = toP2pdError(error);
+    // What a parser throws comes wrapped.
+    const failure = toP2pdError(code === "PARSE" && error instanceof Error ? error.cause : error);
     if (failure.code === "internal")
       log?.error(failure.message, { path: pathOf(request.url), stack: failure.stack });
     return errorResponse(failure, undefined, headers);
@@ -94,25 +95,21 @@ function register(app: Elysia, route: Route, path: string, alias: string | undef
     };
     return route.handle(call as Call<never, never, never>);
   };
-  const isReading = route.body !== undefined;
+  const known = Object.keys(route.query["properties"] as object);
   const hook = {
+    parse: route.body === undefined ? "none" : [({ request }: Context) => readJson(request)],
     ...(path.includes(":") ? { params: route.params } : {}),
-    ...(hasFields(route.query) ? { query: route.query } : {}),
-    ...(isReading
-      ? { body: route.body, parse: [({ request }: Context) => readJson(request)] }
-      : { parse: "none" }),
+    ...(known.length > 0 ? { query: route.query } : {}),
+    ...(route.body === undefined ? {} : { body: route.body }),
   };
   app.route(route.verb, path, handler as never, hook as never);
   if (!route.takesPairs) return;
-  const known = Object.keys(route.query["properties"] as object);
   const transform = ({ params, query }: Context): void => {
-    Object.assign(query, readPathPairs(params["*"] ?? "", known));
+    const pairs = params["*"] ?? "";
+    delete params["*"];
+    Object.assign(query, readPathPairs(pairs, known));
   };
   app.route(route.verb, `${path}/*`, handler as never, { ...hook, transform } as never);
-}
-
-function hasFields(schema: Route["query"]): boolean {
-  return Object.keys(schema["properties"] as object).length > 0;
 }
 
 /** The pages of the documentation show nothing of the node. */

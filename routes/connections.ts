@@ -3,12 +3,12 @@ import { t } from "elysia";
 import { P2pdError } from "../core/errors.ts";
 import type { NodeApi, OpenOptions, Strategy } from "../core/node/node-api.ts";
 import { badArgument, INFO_UNKNOWN_NUMBER } from "./errors.ts";
-import { connectionName, type Route, route, timeoutSeconds } from "./route.ts";
+import { connectionName, millisecondsOf, type Route, route, timeoutSeconds } from "./route.ts";
 import { connectionShape } from "./shapes.ts";
 
 const STRATEGIES: readonly Strategy[] = ["direct", "reverse", "punch", "relay"];
 /** As long as `accept` waits where it is not told. */
-const ACCEPT_SECONDS = 3600;
+const ACCEPT_MS = 3_600_000;
 
 const EXAMPLE = {
   error: 0,
@@ -53,7 +53,11 @@ export function connectionRoutes(node: NodeApi): readonly Route[] {
         strategies: t.Optional(
           t.String({ maxLength: 128, description: "Some of direct, reverse, punch, relay; with commas." }),
         ),
-        relay: t.Optional(t.Union([t.Literal("never"), t.Literal("last"), t.Literal("first")], { description: "When to relay." })),
+        relay: t.Optional(
+          t.Union([t.Literal("never"), t.Literal("last"), t.Literal("first")], {
+            description: "When to relay.",
+          }),
+        ),
         transport: t.Optional(t.Union([t.Literal("tcp"), t.Literal("udp")])),
         timeout: timeoutSeconds("How long to try, in seconds."),
       }),
@@ -64,12 +68,13 @@ export function connectionRoutes(node: NodeApi): readonly Route[] {
         "All strategies that may work race; the first path on which the peer proves its key wins. A failure (error 3) lists every attempt with its reason.",
       answer: { example: EXAMPLE },
       handle: async ({ params, query }) => {
+        const timeoutMs = millisecondsOf(query.timeout);
         const options: OpenOptions = {
           ...(query.service === undefined ? {} : { service: query.service }),
           ...(query.transport === undefined ? {} : { transport: query.transport }),
           ...(query.relay === undefined ? {} : { relay: query.relay }),
           ...(query.strategies === undefined ? {} : { strategies: strategiesOf(query.strategies) }),
-          ...(query.timeout === undefined ? {} : { timeoutMs: query.timeout * 1000 }),
+          ...(timeoutMs === undefined ? {} : { timeoutMs }),
         };
         return { error: 0, ...connectionShape(await node.open(params.name, params.addr, options)) };
       },
@@ -113,10 +118,10 @@ export function connectionRoutes(node: NodeApi): readonly Route[] {
         "Connections that ask for a service go there and are not seen here. Nothing is lost when the client goes away while it waits.",
       answer: { example: { ...EXAMPLE, name: "in-1", con_name: "in-1", direction: "in" } },
       handle: async ({ query, request }) => {
-        const seconds = query.timeout ?? ACCEPT_SECONDS;
-        const connection = await node.accept(seconds * 1000, request.signal);
+        const timeoutMs = millisecondsOf(query.timeout) ?? ACCEPT_MS;
+        const connection = await node.accept(timeoutMs, request.signal);
         if (connection !== undefined) return { error: 0, ...connectionShape(connection) };
-        throw new P2pdError("receive-timeout", `no connection came in ${seconds} s`);
+        throw new P2pdError("receive-timeout", `no connection came in ${timeoutMs / 1000} s`);
       },
     }),
     ...(["GET", "DELETE"] as const).map((verb) =>

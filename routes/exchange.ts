@@ -5,7 +5,7 @@ import type { NodeApi } from "../core/node/node-api.ts";
 import type { Message, Pipe } from "../core/node/pipe.ts";
 import { compilePattern } from "../core/node/subscription-pattern.ts";
 import { badArgument } from "./errors.ts";
-import { connectionName, type Route, route, timeoutSeconds } from "./route.ts";
+import { connectionName, millisecondsOf, type Route, route, timeoutSeconds } from "./route.ts";
 import { tupleOf } from "./shapes.ts";
 
 /** How long a receive waits that names no timeout, as in P2PD. */
@@ -31,7 +31,7 @@ const receiving = t.Object({
 });
 
 interface Receiving {
-  readonly timeout?: number;
+  readonly timeout?: string;
   readonly sub?: string;
   readonly msg_p?: string;
   readonly addr_p?: string;
@@ -80,7 +80,7 @@ export function exchangeRoutes(node: NodeApi): readonly Route[] {
         },
       },
       handle: async ({ params: { name }, query, request }) => {
-        const { bytes, from } = await receive(pipeOf(name), query, request.signal);
+        const { bytes, from } = await receive(() => pipeOf(name), query, request.signal);
         return { error: 0, name, con_name: name, client_tup: tupleOf(from), ...textOf(bytes) };
       },
     }),
@@ -110,7 +110,7 @@ export function exchangeRoutes(node: NodeApi): readonly Route[] {
       description: `The sender is in the header \`x-client-tup\`. ${RECEIVING_DETAILS}`,
       answer: { type: "application/octet-stream", example: "hello" },
       handle: async ({ params: { name }, query, request }) => {
-        const { bytes, from } = await receive(pipeOf(name), query, request.signal);
+        const { bytes, from } = await receive(() => pipeOf(name), query, request.signal);
         return new Response(bytes, {
           headers: {
             "content-type": "application/octet-stream",
@@ -180,9 +180,10 @@ function open(pipe: Pipe, name: string, msg_p: string, addr_p: string): void {
 }
 
 /** The next message as the query wants it; rejects with `nothing-received` or `receive-timeout`. */
-async function receive(pipe: Pipe, query: Receiving, signal: AbortSignal): Promise<Message> {
+async function receive(find: () => Pipe, query: Receiving, signal: AbortSignal): Promise<Message> {
+  const waitMs = millisecondsOf(query.timeout) ?? DEFAULT_WAIT_MS;
+  const pipe = find();
   const queue = query.sub ?? implicitQueue(pipe, query);
-  const waitMs = query.timeout === undefined ? DEFAULT_WAIT_MS : query.timeout * 1000;
   try {
     return await pipe.recv(queue, waitMs, signal);
   } catch (thrown) {

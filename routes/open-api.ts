@@ -133,11 +133,9 @@ function complete(description: Description, route: Route): void {
   }
 }
 
-/** A number in a query arrives as text; its readers need only know the number. Literals are an `enum`. */
+/** Literals are an `enum`. */
 function plainSchema(schema: Record<string, unknown>): Record<string, unknown> {
   const options = schema["anyOf"] as readonly Record<string, unknown>[] | undefined;
   if (options === undefined) return schema;
-  const number = options.find(({ type }) => type === "number");
-  if (number === undefined) return { type: "string", enum: options.map((option) => option["const"]) };
-  return { type: "number", minimum: number["minimum"], maximum: number["maximum"] };
+  return { type: "string", enum: options.map((option) => option["const"]) };
 }

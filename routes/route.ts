@@ -3,6 +3,7 @@
  * the OpenAPI description and the answers to wrong verbs are all made from the same list of these.
  */
 import { type Static, type TSchema, t } from "elysia";
+import { badArgument } from "./errors.ts";
 
 export type Verb = "GET" | "POST" | "PUT" | "DELETE";
 
@@ -90,6 +91,18 @@ export function route<
 export const connectionName = (example = "con") =>
   t.String({ minLength: 1, maxLength: 128, description: "The connection's name.", examples: [example] });
 
-/** Seconds, with decimals. */
+const MAXIMUM_SECONDS = 3600;
+
+/** Seconds, with decimals; to be read with `millisecondsOf`. */
 export const timeoutSeconds = (description: string) =>
-  t.Optional(t.Numeric({ minimum: 0, maximum: 3600, description, examples: [2] }));
+  t.Optional(
+    t.String({ maxLength: 64, description: `${description} 0 to ${MAXIMUM_SECONDS}.`, examples: ["2"] }),
+  );
+
+/** Milliseconds of a timeout in a query; undefined where there is none. Throws `bad-argument`. */
+export function millisecondsOf(timeout: string | undefined): number | undefined {
+  if (timeout === undefined) return undefined;
+  const seconds = /^(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)$/.test(timeout) ? Number(timeout) : Number.NaN;
+  if (seconds >= 0 && seconds <= MAXIMUM_SECONDS) return seconds * 1000;
+  throw badArgument("timeout", timeout, `seconds, a number from 0 to ${MAXIMUM_SECONDS}`);
+}

@@ -36,13 +36,10 @@ export function explainMismatch({ type, all }: Mismatch): P2pdError {
 }
 
 function describe(schema: TSchema, message = "something else"): string {
-  const { type, minLength, maxLength, minimum, maximum, anyOf } = schema as Record<string, unknown>;
+  const { type, minLength, maxLength, anyOf } = schema as Record<string, unknown>;
   if (Array.isArray(anyOf)) {
-    const number = (anyOf as TSchema[]).find((option) => option["type"] === "number");
-    if (number !== undefined) return describe(number);
     return `one of ${(anyOf as TSchema[]).map((option) => String(option["const"])).join(", ")}`;
   }
-  if (type === "number") return `a number from ${String(minimum)} to ${String(maximum)}`;
   if (type === "string") return `text of ${String(minLength ?? 0)} to ${String(maxLength)} characters`;
   if (type === "object" && message.includes("nexpected")) return "no such field";
   return type === undefined ? message : `a value of type ${String(type)}`;
