@@ -72,7 +72,10 @@ export abstract class Daemon {
    * places, all on one port if the routes leave it open. Rejects, with nothing left open, with `address-in-use`,
    * `unreachable`, `unsupported`, or `closed` after `close`.
    */
-  async start(routes?: readonly PipeRoute[], options: DaemonOptions = {}): Promise<readonly Listening[]> {
+  async start(
+    routes?: readonly PipeRoute[],
+    options: DaemonOptions = {},
+  ): Promise<readonly [Listening, ...Listening[]]> {
     for (let tries = 1; ; tries++) {
       if (this.#closed) throw new P2pdError("closed", "the daemon was closed");
       const opened: Listening[] = [];
@@ -80,7 +83,7 @@ export abstract class Daemon {
         await this.#open(routes ?? EVERYWHERE, options, routes === undefined, opened);
         if (this.#closed) throw new P2pdError("closed", "the daemon was closed");
         this.#listening.push(...opened);
-        return opened;
+        return opened as [Listening, ...Listening[]];
       } catch (thrown) {
         await Promise.all(opened.map((listening) => listening.close()));
         const error = toP2pdError(thrown);

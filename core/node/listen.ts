@@ -30,13 +30,14 @@ const DEFAULT_MAX_PIPES = 4096;
 
 /**
  * Calls `onPipe` with every connection (TCP), or once, before this resolves, with the pipe of the socket (UDP), on
- * which `message.from` tells senders apart and `send(reply, from)` answers. Without `route.local` it listens on
+ * which `message.from` tells senders apart and `send(reply, from)` answers. When `onPipe` throws or rejects, that
+ * pipe is closed with the reason. Without `route.local` it listens on
  * every IPv4 address, on any free port. Rejects with `address-in-use`, `unreachable`, `unsupported`.
  */
 export function listen(
   route: PipeRoute,
   transport: Transport,
-  onPipe: (pipe: Pipe) => void,
+  onPipe: (pipe: Pipe) => void | Promise<void>,
   options: ListenPipeOptions = {},
 ): Promise<Listening> {
   const world = route.world ?? defaultWorld();
@@ -45,10 +46,13 @@ export function listen(
     ...(route.device === undefined ? {} : { device: route.device }),
   };
   const greet = (pipe: Pipe) => {
-    try {
-      onPipe(pipe);
-    } catch (thrown) {
+    const failed = (thrown: unknown) => {
       void pipe.close(toP2pdError(thrown, "internal", "onPipe threw"));
+    };
+    try {
+      onPipe(pipe)?.catch(failed);
+    } catch (thrown) {
+      failed(thrown);
     }
   };
   if (transport === "tcp") return listenTcp(world, place, greet, options);
