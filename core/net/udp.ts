@@ -1,0 +1,96 @@
+/** UDP sockets on Bun's: canonical addresses, errors that do not throw, nothing after close. */
+import { nativeSockets } from "../../native/sockets.ts";
+import { P2pdError } from "../errors.ts";
+import { canonicalIp, type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
+import { isLinkLocal6, zoneOf } from "./socket-endpoints.ts";
+import { openError } from "./socket-errors.ts";
+import type { UdpHandlers, UdpOptions, UdpSocket } from "./world.ts";
+
+type BunUdpSocket = Bun.udp.Socket<"uint8array"> & { readonly fd: number };
+
+/** See `World.openUdp`. Datagrams that arrive while nobody is attached are dropped. */
+export async function openUdp({ local, device, handlers: first }: UdpOptions): Promise<UdpSocket> {
+  const what = `UDP on ${formatEndpoint(local)}${device === undefined ? "" : ` of ${device}`}`;
+  let handlers: UdpHandlers | undefined = first;
+  let closed = false;
+  const zone = familyOf(local.ip) === 6 ? zoneOf(local, device)?.name : undefined;
+  const report = (thrown: unknown, doing: string): void => handlers?.error?.(openError(thrown, doing));
+
+  let socket: BunUdpSocket;
+  try {
+    socket = (await Bun.udpSocket({
+      hostname: zone !== undefined && isLinkLocal6(local.ip) ? `${local.ip}%${zone}` : local.ip,
+      port: local.port,
+      binaryType: "uint8array",
+      socket: {
+        data(_, bytes, port, address, flags) {
+          if (closed || flags.truncated) return;
+          handlers?.message(bytes, { ip: plainAddress(address), port });
+        },
+        drain() {
+          if (!closed) handlers?.drain?.();
+        },
+        error(_, error) {
+          if (!closed) report(error, what);
+        },
+      },
+    })) as BunUdpSocket;
+  } catch (thrown) {
+    throw openError(thrown, what);
+  }
+  if (device !== undefined) tieToDevice(socket, familyOf(local.ip), device, what);
+  const { fd, port } = socket;
+
+  return {
+    local: { ip: local.ip, port },
+    fd,
+    attach(next) {
+      handlers = next;
+    },
+    send(bytes, to) {
+      if (closed) return true;
+      try {
+        return socket.send(
+          bytes,
+          to.port,
+          zone !== undefined && isLinkLocal6(to.ip) ? `${to.ip}%${zone}` : to.ip,
+        );
+      } catch (thrown) {
+        // Never out of `send` itself: a caller in the middle of its own work is not interrupted.
+        queueMicrotask(() => {
+          if (!closed) report(thrown, sendText(local.ip, port, to));
+        });
+        return true;
+      }
+    },
+    close() {
+      if (closed) return;
+      closed = true;
+      handlers = undefined;
+      socket.close();
+    },
+  };
+}
+
+function sendText(ip: string, port: number, to: Endpoint): string {
+  return `UDP from ${formatEndpoint({ ip, port })} to ${formatEndpoint(to)}`;
+}
+
+/** The system's text is canonical already, except for zones and mapped IPv4 addresses. */
+function plainAddress(address: string): string {
+  if (!address.includes(":")) return address;
+  const zone = address.indexOf("%");
+  const ip = zone < 0 ? address : address.slice(0, zone);
+  return ip.startsWith("::ffff:") ? (canonicalIp(ip) ?? ip) : ip;
+}
+
+function tieToDevice(socket: BunUdpSocket, family: 4 | 6, device: string, what: string): void {
+  try {
+    nativeSockets().bindToDevice(socket.fd, family, device);
+  } catch (thrown) {
+    socket.close();
+    if (thrown instanceof Error && "code" in thrown) throw openError(thrown, what);
+    const text = thrown instanceof Error ? thrown.message : String(thrown);
+    throw new P2pdError("unsupported", `${what}: ${text}`, {}, { cause: thrown });
+  }
+}
