@@ -3,7 +3,26 @@
  * The face of P2PD: what programs import as the library. Run or compiled, it is the program `p2pd`; imported, it
  * starts nothing.
  */
-export { P2pdError } from "./core/errors.ts";
+export { type ErrorCode, P2pdError } from "./core/errors.ts";
+export type { Endpoint, Family } from "./core/ip.ts";
+export { createRealWorld } from "./core/net/real-world.ts";
+export type { Nic, World } from "./core/net/world.ts";
+export type { Config } from "./core/node/config.ts";
+export { Daemon, type DaemonOptions } from "./core/node/daemon.ts";
+export { Interface } from "./core/node/interface.ts";
+export { type Listening, type ListenPipeOptions, listen } from "./core/node/listen.ts";
+export { defaultConfig } from "./core/node/load-config.ts";
+export { Node } from "./core/node/node.ts";
+export type {
+  Connection,
+  NodeEvent,
+  OpenOptions,
+  ServiceDescription,
+  StatusPart,
+} from "./core/node/node-api.ts";
+export { type OpenPipeOptions, openPipe, type PipeRoute, type Transport } from "./core/node/open-pipe.ts";
+export { type Message, Pipe, type PipeOptions, type Subscription } from "./core/node/pipe.ts";
+export { Route } from "./core/node/route.ts";
 
 if (import.meta.main) {
   // Whoever reads our output may go away first; that must not end the daemon.

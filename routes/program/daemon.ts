@@ -4,12 +4,12 @@
  */
 import { formatEndpoint } from "../../core/ip.ts";
 import type { Log } from "../../core/log.ts";
-import type { NodeEvent } from "../../core/node/node-api.ts";
+import type { World } from "../../core/net/world.ts";
+import type { NodeApi } from "../../core/node/node-api.ts";
 import { Node } from "../../core/node/node.ts";
 import { startApi } from "../api.ts";
 import type { Settings } from "./settings.ts";
 import { untilSignal } from "./signals.ts";
-import type { Terminal } from "./terminal.ts";
 
 /** How long closing may take before the process ends all the same. */
 const CLOSE_MS = 5000;
@@ -18,16 +18,18 @@ export async function runDaemon({ world, config, log, terminal }: Settings): Pro
   const signals = untilSignal();
   const node = await Node.start(world, config);
   try {
-    const forget = node.subscribe((event) => {
-      tell(event, terminal, log);
-    });
     const api = await startApi(world, node, config, { log });
     terminal.print(`P2PD ${node.version} answers on http://${formatEndpoint(api.local)}/ (node ${node.id})`);
-    if (config.apiSocket !== undefined) terminal.print(`The API answers on ${config.apiSocket} as well`);
-    log.debug("ended by a signal", { signal: await signals.received });
-    world.time.after(CLOSE_MS, () => endLate(log), { background: true });
+    if (config.apiSocket !== undefined) terminal.print(`api: answers on ${config.apiSocket} as well`);
+    const tell = progress(node, (line) => terminal.print(line));
+    tell();
+    const forget = node.subscribe(({ event, data }) => {
+      log.debug(event, data);
+      tell();
+    });
+    log.debug("asked to end", { signal: await signals.received });
     forget();
-    await api.close();
+    await closeAll(world, log, [() => api.close(), () => node.close()]);
   } finally {
     await node.close();
     signals.stop();
@@ -35,15 +37,28 @@ export async function runDaemon({ world, config, log, terminal }: Settings): Pro
   return 0;
 }
 
-function endLate(log: Log): void {
-  log.error("closing took too long; what was open is dropped", { afterMs: CLOSE_MS });
-  process.exit(1);
+/** Closes one after the other; the process ends anyway when that takes too long. */
+async function closeAll(world: World, log: Log, closers: readonly (() => Promise<void>)[]): Promise<void> {
+  const late = world.time.after(CLOSE_MS, () => {
+    log.error("closing took too long; what was open is dropped", { afterMs: CLOSE_MS });
+    process.exit(1);
+  });
+  for (const close of closers) await close();
+  late.cancel();
 }
 
-/** What the node learns of its network goes to standard output, one line each; the rest is for the log. */
-function tell({ event, data }: NodeEvent, terminal: Terminal, log: Log): void {
-  const detail = data["detail"];
-  if ((event === "status" || event === "network") && typeof detail === "string") {
-    terminal.print(`${String(data["part"] ?? event)}: ${detail}`);
-  } else log.debug(event, data);
+/** Tells what the node has learnt of its network, one line for each part that changed since the last call. */
+function progress(node: NodeApi, print: (line: string) => void): () => void {
+  const told = new Map<string, string>();
+  const say = (what: string, text: string): void => {
+    if (told.get(what) !== text) print(`${what}: ${text}`);
+    told.set(what, text);
+  };
+  return () => {
+    for (const { part, state, detail } of node.status()) {
+      // Counters are for whoever asks, and what is off will not change.
+      if (part !== "incoming" && (state === "up" || state === "down")) say(part, detail);
+    }
+    say("address", node.address());
+  };
 }

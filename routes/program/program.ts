@@ -116,6 +116,7 @@ function createProgram(terminal: Terminal, start: Start): Command {
   for (const command of program.commands) {
     command
       .copyInheritedSettings(program)
+      .allowExcessArguments(false)
       .addHelpText("after", "\nThe flags of `p2pd --help` may be given as well.");
   }
   return program;

@@ -75,13 +75,12 @@ test("a reader of the daemon's output that goes away does not end it", async () 
 
 test("importing the library starts nothing and loads neither program nor API", async () => {
   const script = `
-    const before = process.getActiveResourcesInfo?.().length ?? 0;
     const library = await import(${JSON.stringify(program)});
-    const loaded = Object.keys(require.cache).filter((file) => /routes|elysia|commander/.test(file));
-    console.log(JSON.stringify({ names: Object.keys(library).length > 5, loaded, before }));
+    const loaded = Object.keys(require.cache).filter((file) => /[/\\\\](routes|elysia|commander)[/\\\\]/.test(file));
+    console.log(JSON.stringify({ names: Object.keys(library).length > 5, loaded }));
   `;
   const child = Bun.spawn([process.execPath, "-e", script], { cwd: top, stdout: "pipe", stderr: "pipe" });
-  expect(JSON.parse(await new Response(child.stdout).text())).toMatchObject({ names: true, loaded: [] });
+  expect(JSON.parse(await new Response(child.stdout).text())).toEqual({ names: true, loaded: [] });
   expect(await child.exited).toBe(0);
 });
 
@@ -95,7 +94,7 @@ function spawn(
     cwd: directory,
     env: {
       PATH: process.env["PATH"],
-      HOME: directory,
+      HOME: top,
       P2PD_DATA_DIR: directory,
       P2PD_LISTEN_PORT: "0",
       P2PD_STUN_SERVERS: "",
