@@ -30,6 +30,14 @@ export async function buildNetwork(plan: LabPlan): Promise<void> {
     ...plan.hosts.map(({ namespace }) => namespace),
   ];
   await ipBatch("", [...namespaces.map((name) => `netns add ${name}`), ...linksOf(plan)]);
+  // First the far end of every cable, then bridges with their ports, then addresses: a bridge that comes up with
+  // a dead port is silent for up to a second after the port lives.
+  await Promise.all([
+    ...plan.routers.map(({ namespace }) => ipBatch(namespace, ["link set lo up", "link set wan0 up"])),
+    ...plan.hosts.map(({ namespace, nics }) =>
+      ipBatch(namespace, ["link set lo up", ...nics.map(({ name }) => `link set ${name} up`)]),
+    ),
+  ]);
   await Promise.all([
     buildInternet(plan),
     ...plan.routers.map((router) => buildRouter(plan, router)),
@@ -91,9 +99,8 @@ function bridge(plan: LabPlan, name: string, at: RouterSite | undefined): string
   ];
   return [
     `link add ${name} type bridge mcast_snooping 0 forward_delay 0`,
-    "link set lo up",
+    ...ports.flatMap((port) => [`link set ${port} up`, `link set ${port} master ${name}`]),
     `link set ${name} up`,
-    ...ports.flatMap((port) => [`link set ${port} master ${name}`, `link set ${port} up`]),
   ];
 }
 
@@ -117,6 +124,7 @@ async function buildInternet(plan: LabPlan): Promise<void> {
     `addr add ${INTERNET.serverIp6(i)}/${INTERNET.prefix6} dev br0 nodad`,
   ]);
   await ipBatch(plan.internet, [
+    "link set lo up",
     ...bridge(plan, "br0", undefined),
     `addr add ${INTERNET.gateway4}/${INTERNET.prefix4} dev br0`,
     `addr add ${INTERNET.gateway6}/${INTERNET.prefix6} dev br0 nodad`,
@@ -133,7 +141,6 @@ async function buildRouter(plan: LabPlan, router: RouterSite): Promise<void> {
   const isBox = spec.nat.kind === "box";
   await ipBatch(router.namespace, [
     ...bridge(plan, "lan0", router),
-    "link set wan0 up",
     `addr add ${isBox ? wan.kernelIp4 : wan.ip4}/${wan.prefix4} dev wan0`,
     `addr add ${wan.ip6}/64 dev wan0 nodad`,
     `addr add ${lan.lanIp4}/24 dev lan0`,
@@ -196,13 +203,11 @@ async function buildHost(plan: LabPlan, host: HostSite): Promise<void> {
       ? "public"
       : lanKindNow(router, plan.routers[router.index]?.spec.nat ?? router.spec.nat);
   await ipBatch(host.namespace, [
-    "link set lo up",
     ...host.nics.flatMap(({ name, router, metric, ip4, ip6 }) => {
       const kind = kindOf(router);
       const gateway4 = router?.lan(kind).lanIp4 ?? INTERNET.gateway4;
       const gateway6 = router?.lan(kind).lanIp6 ?? INTERNET.gateway6;
       return [
-        `link set ${name} up`,
         `addr add ${ip4(kind)}/${router === undefined ? INTERNET.prefix4 : 24} dev ${name}`,
         `addr add ${ip6}/64 dev ${name} nodad`,
         `route add default via ${gateway4} dev ${name} metric ${metric}`,

@@ -34,7 +34,7 @@ export interface NicSite {
   readonly name: string;
   readonly router: RouterSite | undefined;
   /** The addresses while the router's LAN is of this kind. */
-  ip4(kind: LanKind): string;
+  readonly ip4: (kind: LanKind) => string;
   readonly ip6: string;
   readonly metric: number;
 }

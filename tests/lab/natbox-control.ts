@@ -86,7 +86,7 @@ export async function startNatbox(namespace: string, start: NatboxStart): Promis
     pid: child.pid,
     async ask(request) {
       const answered = reply();
-      child.stdin.write(`${JSON.stringify(request)}\n`);
+      void child.stdin.write(`${JSON.stringify(request)}\n`);
       await child.stdin.flush();
       const answer = await answered;
       if (!answer.ok)

@@ -109,41 +109,44 @@ function main(start: NatboxStart): void {
   }
 
   function obey(request: NatboxRequest): NatboxReply {
-    const now = performance.now();
     try {
-      switch (request.do) {
-        case "settings":
-          box = configure(request.settings, request.fault, box.ipv4.externalIp);
-          return { ok: true };
-        case "reboot":
-          if (box.fault !== "reboot-keeps-table") for (const engine of [box.ipv4, box.ipv6]) engine.reboot();
-          return { ok: true };
-        case "address":
-          box.ipv4.setExternalIp(request.ip);
-          return { ok: true };
-        case "forward": {
-          const { protocol, port, internal, lifetimeMs } = request;
-          return { ok: box.ipv4.forwardPort(now, protocol, port, internal, lifetimeMs) };
-        }
-        case "state":
-          return {
-            ok: true,
-            state: {
-              settings: box.settings,
-              externalIp: box.ipv4.externalIp,
-              ipv4: box.ipv4.table(now),
-              ipv6: box.ipv6.table(now),
-              counts: Object.fromEntries(box.ipv4.counts),
-              counts6: Object.fromEntries(box.ipv6.counts),
-              ignored: box.router.ignored,
-              unsent,
-              queued: inQueue.size + outQueue.size,
-              overflowed: inQueue.overflowed + outQueue.overflowed,
-            },
-          };
-      }
+      return perform(request, performance.now());
     } catch (error) {
       return { ok: false, error: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  function perform(request: NatboxRequest, now: number): NatboxReply {
+    switch (request.do) {
+      case "settings":
+        box = configure(request.settings, request.fault, box.ipv4.externalIp);
+        return { ok: true };
+      case "reboot":
+        if (box.fault !== "reboot-keeps-table") for (const engine of [box.ipv4, box.ipv6]) engine.reboot();
+        return { ok: true };
+      case "address":
+        box.ipv4.setExternalIp(request.ip);
+        return { ok: true };
+      case "forward": {
+        const { protocol, port, internal, lifetimeMs } = request;
+        return { ok: box.ipv4.forwardPort(now, protocol, port, internal, lifetimeMs) };
+      }
+      case "state":
+        return {
+          ok: true,
+          state: {
+            settings: box.settings,
+            externalIp: box.ipv4.externalIp,
+            ipv4: box.ipv4.table(now),
+            ipv6: box.ipv6.table(now),
+            counts: Object.fromEntries(box.ipv4.counts),
+            counts6: Object.fromEntries(box.ipv6.counts),
+            ignored: box.router.ignored,
+            unsent,
+            queued: inQueue.size + outQueue.size,
+            overflowed: inQueue.overflowed + outQueue.overflowed,
+          },
+        };
     }
   }
 

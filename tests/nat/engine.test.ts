@@ -244,6 +244,16 @@ describe("a router as a whole", () => {
     expect(engine.externalOf(1, "udp", at(HOST, 4001), SERVERS[0])).toBeUndefined();
   });
 
+  test("an answer to who was let in leaves by the mapping it came to, whatever mapping depends on", () => {
+    const engine = build({
+      both: { mapping: "address-dependent", filtering: "endpoint-independent", delta: { kind: "random" } },
+    });
+    const port = out(engine, "tcp", 4000, SERVERS[0]);
+    expect(into(engine, "tcp", SERVERS[2], port, 0, SYN).action).toBe("forward");
+    const verdict = send(engine, "tcp", 4000, SERVERS[2], 0, SYN_ACK);
+    expect(verdict.action === "forward" && verdict.source).toEqual(at(PUBLIC, port));
+  });
+
   test("a flood of mappings and sessions stays within its bounds", () => {
     const engine = build({ maxMappings: 100, both: { filtering: "endpoint-independent" } });
     for (let i = 0; i < 1000; i++) send(engine, "udp", 2000 + i, SERVERS[0]);

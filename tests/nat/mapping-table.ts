@@ -13,6 +13,8 @@ export interface Mapping {
   /** The remote endpoint or address that it is for, when mapping depends on that. */
   readonly scope: string;
   readonly sessions: Map<string, Session>;
+  /** Scopes of remotes that came in by this mapping, so that answers leave by it. */
+  readonly aliases: string[];
   /** A forwarded port lives until then although nothing uses it. */
   forwardedUntil: number;
 }
@@ -48,9 +50,18 @@ export class MappingTable {
     this.#byExternal.set(`${protocol}|${external.ip}|${external.port}`, mapping);
   }
 
+  /** From now on what the inside sends to a remote of `scope` leaves by this mapping too. */
+  alias(mapping: Mapping, scope: string): void {
+    const { protocol, internal } = mapping;
+    mapping.aliases.push(scope);
+    this.#byInternal.set(`${protocol}|${internal.ip}|${internal.port}|${scope}`, mapping);
+  }
+
   remove(mapping: Mapping): void {
     const { protocol, internal, external, scope } = mapping;
-    this.#byInternal.delete(`${protocol}|${internal.ip}|${internal.port}|${scope}`);
+    for (const each of [scope, ...mapping.aliases]) {
+      this.#byInternal.delete(`${protocol}|${internal.ip}|${internal.port}|${each}`);
+    }
     this.#byExternal.delete(`${protocol}|${external.ip}|${external.port}`);
   }
 
@@ -91,14 +102,15 @@ export function sessionWith(mapping: Mapping, remote: Endpoint, now: number): Se
   return session !== undefined && session.expiresAt > now ? session : undefined;
 }
 
-/** Remembers a session. An inside host's own evict the oldest when there are too many; others are refused. */
-export function keepSession(mapping: Mapping, session: Session): void {
+/** Remembers a session. An inside host's own evict the oldest when there are too many; others are refused (false). */
+export function keepSession(mapping: Mapping, session: Session): boolean {
   const key = `${session.remote.ip}|${session.remote.port}`;
   if (mapping.sessions.size >= MAX_SESSIONS && !mapping.sessions.has(key)) {
-    if (!session.outbound) return;
+    if (!session.outbound) return false;
     mapping.sessions.delete(mapping.sessions.keys().next().value as string);
   }
   mapping.sessions.set(key, session);
+  return true;
 }
 
 /** Whether the filter lets a first packet from `remote` in. */
