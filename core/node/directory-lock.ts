@@ -11,7 +11,7 @@ const LOCK_FILE = "node.lock";
 /** Directories held by this process: its own number in a lock file may be that of a predecessor. */
 const held = new Map<string, () => void>();
 process.on("exit", () => {
-  for (const release of [...held.values()]) release();
+  for (const release of held.values()) release();
 });
 
 /** Takes the lock and returns how to release it. Throws `configuration`, naming the process that holds it. */

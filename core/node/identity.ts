@@ -47,7 +47,7 @@ export function openIdentity(dataDir: string, world: World): Identity {
       id: Buffer.from(compressed).toString("base64url"),
       publicKey: compressed,
       credentials: {
-        privateKeyPem: privateKey.export({ type: "pkcs8", format: "pem" }) as string,
+        privateKeyPem: privateKey.export({ type: "pkcs8", format: "pem" }),
         certificatePem: selfSignedCertificate(privateKey, publicKey, world.randomBytes(16)),
       },
       machineId: machineId(world),

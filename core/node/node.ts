@@ -4,11 +4,12 @@
  */
 import manifest from "../../package.json" with { type: "json" };
 import { P2pdError } from "../errors.ts";
-import { familyOf, scopeOf } from "../ip.ts";
+import { formatEndpoint } from "../ip.ts";
 import type { World } from "../net/world.ts";
 import { type Address, decodeAddress, isNodeId } from "../wire/address.ts";
 import { AcceptQueue } from "./accept-queue.ts";
 import { Connections } from "./connections.ts";
+import { describeConnection, type Origin } from "./describe-connection.ts";
 import { type DialledSession, dial } from "./dial.ts";
 import { answerEcho, echoUntilTaken } from "./echo-answer.ts";
 import { type Identity, idOfKey, openIdentity } from "./identity.ts";
@@ -22,7 +23,6 @@ import type {
   OpenOptions,
   ServiceDescription,
   StatusPart,
-  TimelineEntry,
 } from "./node-api.ts";
 import type { NodeConfig } from "./node-config.ts";
 import { composeAddress } from "./own-address.ts";
@@ -39,17 +39,6 @@ const CLOSE_WAIT_MS = 500;
 interface Untaken {
   readonly connection: Connection;
   readonly take: () => void;
-}
-
-/** What a session brings with it to become a connection. */
-interface Origin {
-  readonly session: Session;
-  readonly direction: "out" | "in";
-  readonly peerId: string;
-  readonly cipher: string;
-  readonly rttMs: number;
-  readonly timeline: readonly TimelineEntry[];
-  readonly service?: string;
 }
 
 export class Node implements NodeApi {
@@ -199,7 +188,17 @@ export class Node implements NodeApi {
     return this.#connections.list();
   }
 
-  async close(name: string): Promise<void> {
+  /**
+   * With a name: ends that connection, see `NodeApi`. Without: ends every connection, stops listening and gives the
+   * data directory free; may be called more than once.
+   */
+  close(name?: string): Promise<void> {
+    if (name !== undefined) return this.#closeConnection(name);
+    this.#closed ??= this.#stop();
+    return this.#closed;
+  }
+
+  async #closeConnection(name: string): Promise<void> {
     const closing = this.#connections.close(name);
     let waited = (): void => undefined;
     const timer = this.#world.time.after(CLOSE_WAIT_MS, () => waited(), { background: true });
@@ -240,12 +239,6 @@ export class Node implements NodeApi {
     this.#services.delete(name);
   }
 
-  /** Ends every connection, stops listening and gives the data directory free. May be called more than once. */
-  stop(): Promise<void> {
-    this.#closed ??= this.#stop();
-    return this.#closed;
-  }
-
   async #stop(): Promise<void> {
     const reason = new P2pdError("closed", "the node was stopped");
     this.#stopping.abort();
@@ -281,20 +274,22 @@ export class Node implements NodeApi {
 
   /** What an old line says of ourselves does not matter: we know where we listen. */
   #ownAddress(): Address {
-    const families = ([4, 6] as const).filter((family) => this.#listener.has(family));
+    const family = this.#listener.has(4) ? 4 : 6;
     return {
       id: this.id,
       machine: this.#identity.machineId,
       brokers: [],
-      nics: families.map((family) => ({
-        index: 0,
-        family,
-        address: family === 4 ? "127.0.0.1" : "::1",
-        port: this.port,
-        nat: "unknown",
-        delta: "unknown",
-        deltaValue: 0,
-      })),
+      nics: [
+        {
+          index: 0,
+          family,
+          address: family === 4 ? "127.0.0.1" : "::1",
+          port: this.port,
+          nat: "unknown",
+          delta: "unknown",
+          deltaValue: 0,
+        },
+      ],
     };
   }
 
@@ -305,40 +300,24 @@ export class Node implements NodeApi {
     service?: string,
   ): Connection {
     const pipe = new Pipe(session, { time: this.#world.time });
-    const { cipher } = path.stream;
-    const origin = { session, direction: "out", peerId, cipher, rttMs: path.rttMs, timeline } as const;
-    const connection = this.#describe(name, pipe, service === undefined ? origin : { ...origin, service });
-    this.#connections.put(connection);
+    const connection = this.#put(pipe, {
+      name,
+      session,
+      direction: "out",
+      peerId,
+      cipher: path.stream.cipher,
+      rttMs: path.rttMs,
+      timeline,
+      ...(service === undefined ? {} : { service }),
+    });
     this.#emit("opened", { name, peer: peerId, path: connection.path });
     return connection;
   }
 
-  #describe(name: string, pipe: Pipe, origin: Origin): Connection {
-    const { session, direction, peerId, cipher, rttMs, timeline, service } = origin;
-    const { ip } = pipe.local;
-    const family = familyOf(ip);
-    const nics = this.#world.nics();
-    const offset = nics.findIndex(({ addresses }) => addresses.some((own) => own.ip === ip));
-    const loopback = nics.findIndex(({ kind }) => kind === "loopback");
-    const at = offset < 0 && scopeOf(ip) === "loopback" ? loopback : offset;
-    return {
-      name,
-      direction,
-      peer: { id: peerId },
-      ...(service === undefined ? {} : { service }),
-      strategy: "direct",
-      path: "direct/tcp",
-      transport: "tcp",
-      cipher,
-      openedMs: this.#world.time.wallMs(),
-      timeline,
-      route: { af: family === 4 ? 2 : 10, nic_ips: [ip], ext_ips: this.#network.externalOf(ip, family) },
-      nic: { name: nics[at]?.name ?? "", offset: Math.max(0, at) },
-      get rttMs() {
-        return Math.min(session.rttMs ?? rttMs, rttMs);
-      },
-      pipe,
-    };
+  #put(pipe: Pipe, origin: Origin): Connection {
+    const connection = describeConnection(this.#world, this.#network, pipe, origin);
+    this.#connections.put(connection);
+    return connection;
   }
 
   #arrived(arrival: Arrival): void {
@@ -366,17 +345,9 @@ export class Node implements NodeApi {
     const channel = echoUntilTaken(session);
     const pipe = new Pipe(channel, { time: this.#world.time });
     const name = this.#connections.reserveIncoming();
-    const candidate = `${session.remote.ip}:${session.remote.port}`;
+    const candidate = formatEndpoint(session.remote);
     const timeline = [{ ms: 0, strategy: "direct", candidate, event: "accepted", detail: cipher }] as const;
-    const connection = this.#describe(name, pipe, {
-      session,
-      direction: "in",
-      peerId,
-      cipher,
-      rttMs,
-      timeline,
-    });
-    this.#connections.put(connection);
+    const connection = this.#put(pipe, { name, session, direction: "in", peerId, cipher, rttMs, timeline });
     this.#emit("incoming", { name, peer: peerId, path: connection.path });
     const [taker] = this.#takers;
     if (taker !== undefined) {

@@ -71,9 +71,9 @@ export interface Reason {
 }
 
 // Checkers are compiled at their first use, so that a start does not pay for them.
-const checkHello = checker<Hello>(HelloSchema);
-const checkWelcome = checker<Welcome>(WelcomeSchema);
-const checkReset = checker<Reason>(ResetSchema);
+const checkHello = checker(HelloSchema);
+const checkWelcome = checker(WelcomeSchema);
+const checkReset = checker(ResetSchema);
 
 export function encodeHello(hello: Hello): Uint8Array {
   return encodeControl("hello", hello);
@@ -93,17 +93,17 @@ export function encodeFin(): Uint8Array {
 
 /** Reads the payload of a HELLO. Throws `protocol`. */
 export function decodeHello(payload: Uint8Array): Hello {
-  return decodeJson("HELLO", payload, checkHello);
+  return decodeJson("HELLO", payload, checkHello) as Hello;
 }
 
 /** Reads the payload of a WELCOME. Throws `protocol`. */
 export function decodeWelcome(payload: Uint8Array): Welcome {
-  return decodeJson("WELCOME", payload, checkWelcome);
+  return decodeJson("WELCOME", payload, checkWelcome) as Welcome;
 }
 
 /** Reads the payload of a RESET. Throws `protocol`. */
 export function decodeReset(payload: Uint8Array): Reason {
-  return decodeJson("RESET", payload, checkReset);
+  return decodeJson("RESET", payload, checkReset) as Reason;
 }
 
 /** Writes the header of a frame with `length` octets of payload at the start of `target`. */
@@ -128,7 +128,7 @@ function encodeControl(type: ControlType, value?: object): Uint8Array {
   return frame;
 }
 
-function decodeJson<T>(name: string, payload: Uint8Array, check: (value: unknown) => value is T): T {
+function decodeJson(name: string, payload: Uint8Array, check: (value: unknown) => boolean): unknown {
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(payload));
@@ -139,9 +139,9 @@ function decodeJson<T>(name: string, payload: Uint8Array, check: (value: unknown
   return value;
 }
 
-function checker<T>(schema: Type.TSchema): (value: unknown) => value is T {
+function checker(schema: Type.TSchema): (value: unknown) => boolean {
   let compiled: { Check(value: unknown): boolean } | undefined;
-  return (value): value is T => (compiled ??= Compile(schema)).Check(value);
+  return (value) => (compiled ??= Compile(schema)).Check(value);
 }
 
 export interface FrameHandlers {

@@ -1,0 +1,48 @@
+/** What is told of a connection: where it came from, and by which NIC and route its path goes. */
+import { familyOf, scopeOf } from "../ip.ts";
+import type { World } from "../net/world.ts";
+import type { Network } from "./network.ts";
+import type { Connection, TimelineEntry } from "./node-api.ts";
+import type { Pipe } from "./pipe.ts";
+import type { Session } from "./session.ts";
+
+/** What a session brings with it to become a connection. */
+export interface Origin {
+  readonly name: string;
+  readonly session: Session;
+  readonly direction: "out" | "in";
+  readonly peerId: string;
+  readonly cipher: string;
+  /** Of the handshake, in milliseconds. */
+  readonly rttMs: number;
+  readonly timeline: readonly TimelineEntry[];
+  readonly service?: string;
+}
+
+export function describeConnection(world: World, network: Network, pipe: Pipe, origin: Origin): Connection {
+  const { name, session, direction, peerId, cipher, rttMs, timeline, service } = origin;
+  const { ip } = pipe.local;
+  const family = familyOf(ip);
+  const nics = world.nics();
+  const own = nics.findIndex(({ addresses }) => addresses.some((address) => address.ip === ip));
+  const loopback = nics.findIndex(({ kind }) => kind === "loopback");
+  const offset = own < 0 && scopeOf(ip) === "loopback" ? loopback : own;
+  return {
+    name,
+    direction,
+    peer: { id: peerId },
+    ...(service === undefined ? {} : { service }),
+    strategy: "direct",
+    path: "direct/tcp",
+    transport: "tcp",
+    cipher,
+    openedMs: world.time.wallMs(),
+    timeline,
+    route: { af: family === 4 ? 2 : 10, nic_ips: [ip], ext_ips: network.externalOf(ip, family) },
+    nic: { name: nics[offset]?.name ?? "", offset: Math.max(0, offset) },
+    get rttMs() {
+      return Math.min(session.rttMs ?? rttMs, rttMs);
+    },
+    pipe,
+  };
+}
