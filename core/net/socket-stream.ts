@@ -165,9 +165,12 @@ export function createSocketStream(socket: BunSocket, local: Endpoint, remote: E
       if (closed) return;
       closed = true;
       if (error !== undefined) failure ??= closeError(error, local, remote);
+      // After our own end Bun tells of the peer's by closing, without `end`; a reset comes with an error.
+      if (finSent && !peerEnded && failure === undefined) peerEnded = endHeld = true;
       if (!(peerEnded && finSent)) failure ??= closeError(undefined, local, remote);
       queue = [];
       pendingBytes = 0;
+      deliverHeld();
       reportClose();
     },
   };
