@@ -132,22 +132,23 @@ function main(start: NatboxStart): void {
         return { ok: box.ipv4.forwardPort(now, protocol, port, internal, lifetimeMs) };
       }
       case "state":
-        return {
-          ok: true,
-          state: {
-            settings: box.settings,
-            externalIp: box.ipv4.externalIp,
-            ipv4: box.ipv4.table(now),
-            ipv6: box.ipv6.table(now),
-            counts: Object.fromEntries(box.ipv4.counts),
-            counts6: Object.fromEntries(box.ipv6.counts),
-            ignored: box.router.ignored,
-            unsent,
-            queued: inQueue.size + outQueue.size,
-            overflowed: inQueue.overflowed + outQueue.overflowed,
-          },
-        };
+        break;
     }
+    return {
+      ok: true,
+      state: {
+        settings: box.settings,
+        externalIp: box.ipv4.externalIp,
+        ipv4: box.ipv4.table(now),
+        ipv6: box.ipv6.table(now),
+        counts: Object.fromEntries(box.ipv4.counts),
+        counts6: Object.fromEntries(box.ipv6.counts),
+        ignored: box.router.ignored,
+        unsent,
+        queued: inQueue.size + outQueue.size,
+        overflowed: inQueue.overflowed + outQueue.overflowed,
+      },
+    };
   }
 
   reply({ ok: true });

@@ -176,6 +176,7 @@ export function createNatEngine(settings: NatSettings, publicIp: string): NatEng
       external,
       scope,
       sessions,
+      aliases: [],
       forwardedUntil: Number.NEGATIVE_INFINITY,
     };
     table.add(mapping);
@@ -326,6 +327,7 @@ export function createNatEngine(settings: NatSettings, publicIp: string): NatEng
         external,
         scope: "forwarded",
         sessions,
+        aliases: [],
         forwardedUntil: now + lifetimeMs,
       });
       return true;
