@@ -20,8 +20,9 @@ export interface Pattern {
 
 /** Steps a machine may have, repetitions written out. */
 const MAX_STEPS = 512;
-/** Sets of places remembered at once. */
+/** Sets of places remembered at once; sets larger than this many places are worth more to find anew than to name. */
 const MAX_REMEMBERED = 256;
+const MAX_NAMED_PLACES = 48;
 
 type Step =
   | { readonly kind: "octet"; readonly set: OctetSet; readonly next: number }
@@ -103,9 +104,15 @@ class PatternMachine {
   readonly #samples: readonly number[];
   readonly #end: number;
   readonly #remembered = new Map<string, Places>();
+  /** By step: the last round in which it was passed, and in which it was reached. */
+  readonly #passed: Uint32Array;
+  readonly #reached: Uint32Array;
+  #round = 0;
 
   constructor(steps: readonly Step[]) {
     this.#steps = steps;
+    this.#passed = new Uint32Array(steps.length);
+    this.#reached = new Uint32Array(steps.length);
     const sets = [WORD, ...steps.flatMap((step) => (step.kind === "octet" ? [step.set] : []))];
     const kindOf = new Map<string, number>();
     const samples: number[] = [];
@@ -121,10 +128,18 @@ class PatternMachine {
   }
 
   test(text: string): boolean {
+    // Long before the rounds run out of 32 bits.
+    if (this.#round > 0x7fff_ffff) {
+      this.#passed.fill(0);
+      this.#reached.fill(0);
+      this.#round = 0;
+    }
     let places = this.#places([this.#steps.length - 1], true, false);
     for (let i = 0; i <= text.length; i++) {
       const kind = i === text.length ? this.#end : (this.#kinds[text.charCodeAt(i) & 255] as number);
-      const next = (places.next[kind] ??= this.#follow(places, kind));
+      const next = places.next[kind] ?? this.#follow(places, kind);
+      // What has no name is not held either, or every new text would add to it.
+      if (next === "match" || next.steps.length <= MAX_NAMED_PLACES) places.next[kind] = next;
       if (next === "match") return true;
       places = next;
     }
@@ -132,6 +147,7 @@ class PatternMachine {
   }
 
   #places(steps: readonly number[], atStart: boolean, afterWord: boolean): Places {
+    if (steps.length > MAX_NAMED_PLACES) return { steps, atStart, afterWord, next: [] };
     const key = `${steps.join(",")}${atStart ? "^" : ""}${afterWord ? "w" : ""}`;
     const known = this.#remembered.get(key);
     if (known !== undefined) return known;
@@ -156,24 +172,27 @@ class PatternMachine {
       boundary: afterWord !== beforeWord,
       "no-boundary": afterWord === beforeWord,
     };
-    const seen = new Set<number>();
-    const open = [...steps];
+    const round = ++this.#round;
+    const open = steps.slice();
     // The pattern may begin at every character.
-    const reached = new Set<number>([this.#steps.length - 1]);
+    const entry = this.#steps.length - 1;
+    const reached = [entry];
+    this.#reached[entry] = round;
     for (let at = open.pop(); at !== undefined; at = open.pop()) {
-      if (seen.has(at)) continue;
-      seen.add(at);
+      if (this.#passed[at] === round) continue;
+      this.#passed[at] = round;
       const step = this.#steps[at] as Step;
       if (step.kind === "match") return "match";
       if (step.kind === "split") open.push(step.next, step.other);
       else if (step.kind === "assert") {
         if (holds[step.what]) open.push(step.next);
-      } else if (!atEnd && step.set[octet] === 1) reached.add(step.next);
+      } else if (!atEnd && step.set[octet] === 1 && this.#reached[step.next] !== round) {
+        this.#reached[step.next] = round;
+        reached.push(step.next);
+      }
     }
-    return this.#places(
-      [...reached].sort((a, b) => a - b),
-      false,
-      beforeWord,
-    );
+    // In order where the set gets a name, which must not depend on how it was found.
+    if (reached.length <= MAX_NAMED_PLACES) reached.sort((a, b) => a - b);
+    return this.#places(reached, false, beforeWord);
   }
 }
