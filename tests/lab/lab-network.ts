@@ -202,8 +202,9 @@ async function buildHost(plan: LabPlan, host: HostSite): Promise<void> {
     router === undefined
       ? "public"
       : lanKindNow(router, plan.routers[router.index]?.spec.nat ?? router.spec.nat);
-  await ipBatch(host.namespace, [
-    ...host.nics.flatMap(({ name, router, metric, ip4, ip6 }) => {
+  await ipBatch(
+    host.namespace,
+    host.nics.flatMap(({ name, router, metric, ip4, ip6 }) => {
       const kind = kindOf(router);
       const gateway4 = router?.lan(kind).lanIp4 ?? INTERNET.gateway4;
       const gateway6 = router?.lan(kind).lanIp6 ?? INTERNET.gateway6;
@@ -214,5 +215,5 @@ async function buildHost(plan: LabPlan, host: HostSite): Promise<void> {
         `route add default via ${gateway6} dev ${name} metric ${metric}`,
       ];
     }),
-  ]);
+  );
 }

@@ -194,8 +194,11 @@ export function createNatEngine(settings: NatSettings, publicIp: string): NatEng
     const session = known ?? newSession(remote);
     const refresh = outbound || settings.inboundRefresh;
     noteSession(session, mapping.protocol, outbound, flags, now, refresh, settings.timeouts);
-    if (known === undefined && (outbound || refresh || mapping.protocol === "tcp"))
-      keepSession(mapping, session);
+    if (known !== undefined || !(refresh || mapping.protocol === "tcp")) return;
+    if (!keepSession(mapping, session) || outbound) return;
+    if (findMapping(now, mapping.protocol, mapping.internal, remote) === undefined) {
+      table.alias(mapping, scopeOf(mapping.protocol, remote));
+    }
   }
 
   function startsTcp(flags: TcpFlags | undefined): boolean {
