@@ -49,7 +49,7 @@ export class Route {
 
   /**
    * Says where to open a socket.
-   * @param port 0: any free one
+   * @param port 0 for any free one
    * @param ip one of the NIC's addresses in this route; absent: the preferred one
    * @throws P2pdError `bad-argument`
    */
