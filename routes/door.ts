@@ -114,7 +114,7 @@ export function createDoor({ time, connectInside, takePipe, limits = DOOR_LIMITS
         waiting.delete(entry);
         if (verdict.kind === "pass") {
           counts.spliced++;
-          void passInside(client, soFar);
+          void passInside(client, soFar.subarray(verdict.start));
         } else {
           counts.pipes++;
           takePipe(verdict.request, client, soFar.subarray(verdict.end));

@@ -36,8 +36,8 @@ export function createGuard(config: { readonly apiHost: string; readonly apiToke
     return name !== undefined && (name === own || LOOPBACK.test(name));
   };
   // Requests of one client repeat these two headers, so that the last good ones answer most questions.
-  let goodHost = "";
-  let goodOrigin = "";
+  let goodHost: string | undefined;
+  let goodOrigin: string | undefined;
 
   const checkOrigin = (origin: string, hasToken: boolean): P2pdError | undefined => {
     if (origin === "null") {

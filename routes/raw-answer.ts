@@ -19,6 +19,7 @@ const REASONS: Readonly<Record<number, string>> = {
   410: "Gone",
   426: "Upgrade Required",
   431: "Request Header Fields Too Large",
+  501: "Not Implemented",
   503: "Service Unavailable",
   505: "HTTP Version Not Supported",
 };

@@ -17,12 +17,13 @@ export interface PipeRequest {
 
 export type Verdict =
   | { readonly kind: "more" }
-  | { readonly kind: "pass" }
+  /** For the HTTP server, from octet `start` on: empty lines ahead of a request are forgiven here, not there. */
+  | { readonly kind: "pass"; readonly start: number }
   | { readonly kind: "pipe"; readonly request: PipeRequest; readonly end: number }
   | { readonly kind: "refuse"; readonly status: number; readonly reason: string };
 
 const MORE: Verdict = { kind: "more" };
-const PASS: Verdict = { kind: "pass" };
+const METHODS: readonly string[] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
 const CR = 13;
 const LF = 10;
 const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\u0080-\u00ff]+) HTTP\/([0-9])\.([0-9])$/;
@@ -56,23 +57,30 @@ export function createHeadReader(maximumOctets: number): (soFar: Uint8Array) => 
       const isEmpty = scanned === lineStart + 1;
       lineStart = scanned + 1;
       // An empty line ahead of the request is forgiven (RFC 9112, section 2.2).
-      if (isEmpty && started) return judge(latin1(soFar.subarray(start, scanned - 3)), scanned + 1);
+      if (isEmpty && started) return judge(latin1(soFar.subarray(start, scanned - 3)), start, scanned + 1);
     }
     if (limit < maximumOctets) return MORE;
     return refuse(431, `the request head is longer than ${maximumOctets} octets`);
   };
 }
 
-function judge(head: string, end: number): Verdict {
+function judge(head: string, start: number, end: number): Verdict {
   const lines = head.split("\r\n");
   const line = lines[0] as string;
   const match = REQUEST_LINE.exec(line);
   if (match === null) return refuse(400, `the request line is ${quote(line)}; expected METHOD PATH HTTP/1.1`);
-  const [, method, target, major] = match as unknown as [string, string, string, string];
+  const [, method, target, major, minor] = match as unknown as [string, string, string, string, string];
   if (major !== "1") return refuse(505, `the request line is ${quote(line)}; expected HTTP/1.1 or HTTP/1.0`);
   const path = target.startsWith("/") ? target : target.replace(/^https?:\/\/[^/?#]*/i, "");
   const pipe = method === "GET" ? PIPE_PATH.exec(path) : null;
-  if (pipe === null) return PASS;
+  if (pipe === null) {
+    // The HTTP server would close without a word, or with one that is not JSON.
+    if (!METHODS.includes(method))
+      return refuse(501, `the method is ${quote(method)}; expected one of ${METHODS.join(", ")}`);
+    if (minor !== "0" && !/\r\nhost:/i.test(head))
+      return refuse(400, "the request has no Host header; HTTP/1.1 demands one");
+    return { kind: "pass", start };
+  }
   const headers = new Map<string, string>();
   for (const text of lines.slice(1)) {
     const header = HEADER.exec(text);

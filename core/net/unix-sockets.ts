@@ -3,7 +3,7 @@ import { chmodSync } from "node:fs";
 import { type P2pdError, toP2pdError } from "../errors.ts";
 import type { Endpoint } from "../ip.ts";
 import { type BunSocket, createSocketStream, SOCKET_HANDLERS, type SocketEvents } from "./socket-stream.ts";
-import type { UnixSockets } from "./world.ts";
+import type { ByteStream, UnixSockets } from "./world.ts";
 
 /** Such a socket has no address. */
 const NOWHERE: Endpoint = { ip: "", port: 0 };
@@ -36,21 +36,20 @@ export const unixSockets: UnixSockets = {
   },
   async connect(path) {
     try {
-      const { promise, resolve, reject } = Promise.withResolvers<BunSocket>();
+      let stream: ByteStream | undefined;
       await Bun.connect<SocketEvents>({
         unix: path,
         allowHalfOpen: true,
         socket: {
           ...SOCKET_HANDLERS,
           open(opened) {
-            resolve(opened as BunSocket);
+            const made = createSocketStream(opened as BunSocket, NOWHERE, NOWHERE);
+            opened.data = made.events;
+            stream = made.stream;
           },
-          connectError: (_, error) => reject(error),
         },
       } as Bun.UnixSocketOptions<SocketEvents>);
-      const socket = await promise;
-      const { stream, events } = createSocketStream(socket, NOWHERE, NOWHERE);
-      socket.data = events;
+      if (stream === undefined) throw new Error("the connection was not opened");
       return stream;
     } catch (thrown) {
       throw whyNot(thrown, path, "unreachable");
