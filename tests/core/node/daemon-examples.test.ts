@@ -5,9 +5,6 @@ import { join, resolve } from "node:path";
 import { defaultWorld } from "../../../core/net/default-world.ts";
 
 const ROOT = resolve(import.meta.dir, "../../..");
-const MODULES = ["daemon", "listen", "open-pipe", "pipe", "subscription"].map(
-  (name) => `core/node/${name}.ts`,
-);
 const hasIp6 = defaultWorld()
   .nics()
   .some((nic) => nic.addresses.some(({ ip }) => ip === "::1"));
@@ -29,9 +26,8 @@ test.skipIf(!hasIp6).each(examples)(
   async ({ code, output }) => {
     const folder = await mkdtemp(join(tmpdir(), "p2pd-guide-"));
     try {
-      const shim = MODULES.map((path) => `export * from ${JSON.stringify(join(ROOT, path))};`).join("\n");
-      await Bun.write(join(folder, "p2pd.ts"), shim);
-      await Bun.write(join(folder, "example.ts"), code.replaceAll('"p2pd"', '"./p2pd.ts"'));
+      const library = JSON.stringify(join(ROOT, "index.ts"));
+      await Bun.write(join(folder, "example.ts"), code.replaceAll('"p2pd"', library));
       const run = Bun.spawn([process.execPath, "run", "example.ts"], {
         cwd: folder,
         stderr: "pipe",
