@@ -28,6 +28,7 @@ export interface LinuxNetwork {
 // Root name servers; nothing is sent to them, the kernel is only asked which way packets would go.
 const FAR_AWAY = ["198.41.0.4", "2001:503:ba3e::2:30"] as const;
 const RTN_UNICAST = 1;
+const LONGEST_DEFAULT = { 4: 1, 6: 3 } as const; // of the parts a default route is split into
 const TABLE_MAIN = 254;
 const DATAGRAM_BYTES = 65_536; // the kernel fills at most 32 KiB
 const DUMP_LIMIT_BYTES = 4_194_304; // default routes come first; a router's full table need not be read
@@ -69,7 +70,7 @@ function dump(fd: number, what: "links" | "addresses" | "routes"): readonly Netl
       const datagram = receive(fd);
       if (datagram === undefined) return undefined;
       total += datagram.length;
-      const decoded = decodeNetlink(datagram);
+      const decoded = decodeNetlink(datagram, LONGEST_DEFAULT[6]);
       for (const message of decoded.messages) messages.push(message);
       interrupted ||= decoded.interrupted;
       if (decoded.end === "error") return undefined;
@@ -174,5 +175,5 @@ function defaultRoutes(
 }
 
 function isDefault({ type, family, prefixLength }: NetlinkRoute): boolean {
-  return type === RTN_UNICAST && prefixLength <= (family === 4 ? 1 : 3);
+  return type === RTN_UNICAST && prefixLength <= LONGEST_DEFAULT[family];
 }

@@ -103,8 +103,11 @@ function attribute(type: number, value: Uint8Array): number[] {
   return [4 + value.length, 0, type, 0, ...value];
 }
 
-/** Reads one datagram from the kernel. Messages of other sorts, and malformed ones, are left out. */
-export function decodeNetlink(bytes: Uint8Array): NetlinkDatagram {
+/**
+ * Reads one datagram from the kernel. Messages of other sorts, and malformed ones, are left out.
+ * @param longestPrefix routes to longer prefixes are left out unread, for a table may have a million
+ */
+export function decodeNetlink(bytes: Uint8Array, longestPrefix = 128): NetlinkDatagram {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const messages: NetlinkMessage[] = [];
   let interrupted = false;
@@ -115,17 +118,17 @@ export function decodeNetlink(bytes: Uint8Array): NetlinkDatagram {
     if ((view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) !== 0) interrupted = true;
     if (type === NLMSG_DONE) return { messages, end: "done", interrupted };
     if (type === NLMSG_ERROR) return { messages, end: "error", interrupted };
-    const message = decodeMessage(type, bytes.subarray(at + HEADER, at + length));
+    const message = decodeMessage(type, bytes.subarray(at + HEADER, at + length), longestPrefix);
     if (message !== undefined) messages.push(message);
     at += align(length);
   }
   return { messages, end: "more", interrupted };
 }
 
-function decodeMessage(type: number, body: Uint8Array): NetlinkMessage | undefined {
+function decodeMessage(type: number, body: Uint8Array, longestPrefix: number): NetlinkMessage | undefined {
   if (type === RTM_NEWLINK) return decodeLink(body);
   if (type === RTM_NEWADDR) return decodeAddress(body);
-  if (type === RTM_NEWROUTE) return decodeRoute(body);
+  if (type === RTM_NEWROUTE) return decodeRoute(body, longestPrefix);
   return undefined;
 }
 
@@ -175,8 +178,8 @@ function decodeAddress(body: Uint8Array): NetlinkAddress | undefined {
   };
 }
 
-function decodeRoute(body: Uint8Array): NetlinkRoute | undefined {
-  if (body.length < FIXED.routes) return undefined;
+function decodeRoute(body: Uint8Array, longestPrefix: number): NetlinkRoute | undefined {
+  if (body.length < FIXED.routes || (body[1] as number) > longestPrefix) return undefined;
   const family = familyOfNumber(body[0] as number);
   if (family === undefined) return undefined;
   const attributes = readAttributes(body, FIXED.routes);
