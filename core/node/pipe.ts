@@ -289,7 +289,6 @@ export class Pipe implements AsyncIterable<Message> {
         ),
       );
     }
-    this.#channel.resume();
     const relay = startRelay(this.#channel, stream, (octets) => {
       this.#sent += octets;
     });
@@ -297,6 +296,8 @@ export class Pipe implements AsyncIterable<Message> {
     for (const { bytes } of this.#inbox.drain()) relay.received(bytes);
     if (this.#peerEnded) relay.ended();
     this.#inbox.end();
+    // A full "all" may have paused the channel; from here on the relay alone does that.
+    if (!relay.full) this.#channel.resume();
     return quiet(relay.done);
   }
 

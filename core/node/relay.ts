@@ -15,6 +15,8 @@ export interface Carried {
 
 /** The relay as its pipe sees it: the events of the channel go in. */
 export interface Relay {
+  /** Whether the stream takes no more for now; the channel is paused until it does. */
+  readonly full: boolean;
   /** The channel received something. */
   received(bytes: Uint8Array): void;
   drained(): void;
@@ -38,6 +40,7 @@ export function startRelay(channel: Channel, stream: ByteStream, sent: (octets: 
   let streamEnded = false;
   let pipeClosed = false;
   let streamClosed = false;
+  let full = false;
   let failure: P2pdError | undefined;
   const { promise, resolve, reject } = Promise.withResolvers<Carried>();
 
@@ -64,6 +67,7 @@ export function startRelay(channel: Channel, stream: ByteStream, sent: (octets: 
       if (!send(bytes)) stream.pause();
     },
     drain() {
+      full = false;
       if (!pipeClosed) channel.resume();
     },
     end() {
@@ -83,9 +87,14 @@ export function startRelay(channel: Channel, stream: ByteStream, sent: (octets: 
 
   return {
     done: promise,
+    get full() {
+      return full;
+    },
     received(bytes) {
       fromPipe += bytes.length;
-      if (!stream.write(bytes)) channel.pause();
+      if (stream.write(bytes)) return;
+      full = true;
+      channel.pause();
     },
     drained() {
       if (!streamClosed) stream.resume();

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { P2pdError } from "../../../core/errors.ts";
+import type { Channel, ChannelHandlers } from "../../../core/node/channel.ts";
 import { Pipe } from "../../../core/node/pipe.ts";
 import { streamChannel } from "../../../core/node/stream-channel.ts";
 import { HandTime, type MemoryStream, memoryStreams, settle } from "./memory-stream.ts";
@@ -68,6 +69,44 @@ describe("a join", () => {
     const atPeer = reader(peer);
     await settle();
     expect([inner.paused, atPeer.text.length]).toEqual([false, 101]);
+  });
+
+  test("begins although the pipe was paused and its channel holds more than the queue takes", async () => {
+    const held = ["a", "b", "c", "d", "e"];
+    const state = { paused: false };
+    let to: ChannelHandlers | undefined;
+    const remote = { ip: "192.0.2.1", port: 1 };
+    const deliver = () => {
+      while (!state.paused && held.length > 0) to?.message(bytes(held.shift() as string), remote);
+    };
+    const channel: Channel = {
+      kind: "stream",
+      local: remote,
+      remote,
+      fd: -1,
+      pendingBytes: 0,
+      attach(handlers) {
+        to = handlers;
+        deliver();
+      },
+      send: () => true,
+      pause() {
+        state.paused = true;
+      },
+      resume() {
+        state.paused = false;
+        deliver();
+      },
+      end() {},
+      abort() {},
+    };
+    const pipe = new Pipe(channel, { time: new HandTime(), queueMessages: 1 });
+    expect([state.paused, held.length]).toEqual([true, 3]);
+    const [inner, user] = memoryStreams();
+    const got = reader(user);
+    void pipe.join(inner);
+    await settle();
+    expect([state.paused, got.text]).toEqual([false, "abcde"]);
   });
 
   test("a second one is refused, and so are send and recv meanwhile", async () => {
