@@ -5,7 +5,7 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, formatEndpoint } from "../ip.ts";
-import type { ByteStream, Credentials, SecureStream, Time, World } from "../net/world.ts";
+import type { Credentials, SecureStream, Time, World } from "../net/world.ts";
 
 /** How long a candidate has the field to itself before the next one starts beside it (RFC 8305 section 5). */
 const STAGGER_MS = 100;
@@ -64,12 +64,8 @@ export async function connectDirect(world: World, options: DirectOptions): Promi
         });
       });
       running.push(attempt);
-      const ended = await Promise.race([
-        attempt.then(isWon, isLost),
-        firstOf(running),
-        pause(world.time, STAGGER_MS),
-      ]);
-      if (ended === "won" || race.signal.aborted) break;
+      const turn = await nextTurn(world.time, attempt, running);
+      if (turn === "over" || race.signal.aborted) break;
     }
     const winner = await Promise.any(running);
     race.abort();
@@ -96,42 +92,45 @@ async function tryCandidate(
   const began = world.time.now();
   const left = (): number => Math.max(1, deadline - world.time.now());
   report(candidate, "connecting", kind);
-  let stream: ByteStream | undefined;
-  const cut = (): void =>
-    stream?.abort(new P2pdError("aborted", "another path was quicker, or the open was given up"));
   try {
-    stream = await world.connectTcp({ remote: endpoint, timeoutMs: left(), signal });
+    const stream = await world.connectTcp({ remote: endpoint, timeoutMs: left(), signal });
     const rttMs = world.time.now() - began;
     report(candidate, "connected", `TCP in ${rttMs.toFixed(1)} ms`);
-    signal.addEventListener("abort", cut, { once: true });
-    if (signal.aborted) cut();
     const secured = await world.secure(stream, {
       role: "client",
       credentials,
       expectedKey,
       timeoutMs: left(),
+      signal,
     });
     report(candidate, "authenticated", secured.cipher);
     return { stream: secured, candidate, rttMs };
   } catch (thrown) {
     const error = toP2pdError(thrown, "connect-failed");
-    report(candidate, "failed", error.message);
+    report(candidate, error.code === "aborted" ? "stopped" : "failed", error.message);
     throw error;
-  } finally {
-    signal.removeEventListener("abort", cut);
   }
 }
 
-async function firstOf(running: readonly Promise<unknown>[]): Promise<"won"> {
-  await Promise.any(running).catch(() => new Promise(() => undefined));
-  return "won";
-}
-
-function pause(time: Time, delayMs: number): Promise<"pause"> {
+/** When the next candidate may start: the current one failed, or had its time; "over": one of them has won. */
+function nextTurn(
+  time: Time,
+  current: Promise<unknown>,
+  running: readonly Promise<unknown>[],
+): Promise<"next" | "over"> {
   return new Promise((resolve) => {
-    time.after(delayMs, () => resolve("pause"), { background: true });
+    const timer = time.after(STAGGER_MS, () => resolve("next"));
+    const settle = (turn: "next" | "over"): void => {
+      timer.cancel();
+      resolve(turn);
+    };
+    for (const attempt of running) {
+      attempt.then(
+        () => settle("over"),
+        () => attempt === current && settle("next"),
+      );
+    }
   });
 }
 
-const isWon = (): "won" => "won";
-const isLost = (): "lost" => "lost";
+const isLost = (): void => undefined;

@@ -144,6 +144,7 @@ export interface SecureOptions {
   /** Compressed P-256 public key (33 octets) that the peer must prove; absent: any, see `peerKey`. */
   readonly expectedKey?: Uint8Array;
   readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
 }
 
 /** A byte stream inside TLS 1.3 whose peer has proved its key. */
@@ -182,7 +183,7 @@ export interface World {
   connectTcp(options: ConnectOptions): Promise<ByteStream>;
   /**
    * Puts TLS 1.3 on a stream that nobody has attached to, in either role, and compares the peer's key.
-   * Rejects with `peer-key`, `protocol`, `timeout` or `closed`; the stream is then closed.
+   * Rejects with `peer-key`, `protocol`, `timeout`, `aborted` or `closed`; the stream is then closed.
    */
   secure(stream: ByteStream, options: SecureOptions): Promise<SecureStream>;
 }

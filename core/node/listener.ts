@@ -61,7 +61,7 @@ export class Listener {
   #accepted = 0;
   #turnedAway = 0;
   #failed = 0;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   private constructor(world: World, options: ListenerOptions) {
     this.#world = world;
@@ -103,7 +103,7 @@ export class Listener {
   }
 
   close(): void {
-    this.#closed = true;
+    this.#closing.abort();
     for (const socket of this.#sockets.values()) socket.close();
     for (const stream of this.#strangers) stream.abort(new P2pdError("closed", "the node is closing"));
   }
@@ -141,7 +141,7 @@ export class Listener {
   async #receive(stream: ByteStream): Promise<void> {
     this.#accepted++;
     const from = scopeOf(stream.remote.ip) === "loopback" ? LOCAL : stream.remote.ip;
-    if (this.#closed || !this.#isWelcome(from) || !this.#mayEnterAt(stream.local.ip)) {
+    if (this.#closing.signal.aborted || !this.#isWelcome(from) || !this.#mayEnterAt(stream.local.ip)) {
       this.#turnedAway++;
       stream.abort();
       return;
@@ -155,11 +155,13 @@ export class Listener {
         role: "server",
         credentials: this.#options.credentials,
         timeoutMs,
+        signal: this.#closing.signal,
       });
       const rttMs = this.#world.time.now() - began;
       // From here on the stream to close is the secured one.
       this.#strangers.delete(stream);
       this.#strangers.add(secured);
+      if (this.#closing.signal.aborted) secured.abort();
       try {
         const session = new Session(secured, {
           role: "acceptor",
@@ -168,7 +170,7 @@ export class Listener {
         });
         const hello = await session.hello;
         const { peerKey, cipher } = secured;
-        if (this.#closed) session.abort(new P2pdError("closed", "the node is closing"));
+        if (this.#closing.signal.aborted) session.abort(new P2pdError("closed", "the node is closing"));
         else this.#options.arrived({ session, hello, peerKey, cipher, rttMs });
       } finally {
         this.#strangers.delete(secured);
@@ -205,7 +207,7 @@ export class Listener {
 }
 
 function portsToTry({ port, machineId }: ListenerOptions): readonly number[] {
-  if (port !== undefined) return [port];
+  if (port !== undefined) return port === 0 ? [0, 0, 0, 0] : [port];
   const first = Buffer.from(machineId, "base64url").readUInt16BE(0) % DERIVED_PORTS;
   return [
     ...Array.from({ length: PORT_TRIES }, (_, i) => FIRST_DERIVED_PORT + ((first + i) % DERIVED_PORTS)),

@@ -85,6 +85,7 @@ export interface AddressField {
 
 const VERSION = "p2pd1";
 const SECTIONS = ["version", "id", "machine", "brokers", "nics"] as const;
+const BROKER_FIELDS = ["scheme", "host", "port", "path"] as const;
 const NIC_FIELDS = ["index", "family", "external", "address", "port", "nat", "delta", "value"] as const;
 const NONE = "-";
 
@@ -163,7 +164,12 @@ function readAddress(line: string, note: (field: AddressField) => void): Address
 }
 
 function readBroker(item: AddressField, note: (field: AddressField) => void): AddressBroker {
-  const fields = split(item, "_", ["scheme", "host", "port"]);
+  const fields = split(
+    item,
+    "_",
+    ["scheme", "host", "port"],
+    (index) => BROKER_FIELDS[index] ?? `field ${index + 1}`,
+  );
   const [scheme, host, port, path, more] = fields as [
     AddressField,
     AddressField,
@@ -181,8 +187,7 @@ function readBroker(item: AddressField, note: (field: AddressField) => void): Ad
   }
   if (path !== undefined && !scheme.text.startsWith("ws")) fail(path, `no path after ${scheme.text}`);
   if (more !== undefined) fail(more, "nothing after the path");
-  const known = [scheme, host, port, ...(path === undefined ? [] : [{ ...path, name: `${item.name} path` }])];
-  for (const field of known) note(field);
+  for (const field of fields) note(field);
   return {
     scheme: scheme.text,
     host: host.text,
