@@ -27,6 +27,7 @@ const OPEN_CODES: Readonly<Record<string, readonly [code: ErrorCode, words: stri
   EPERM: ["unreachable", "the system's policy forbids it"],
   EACCES: ["unreachable", "the system's policy forbids it"],
   EADDRINUSE: ["address-in-use", "the local address and port are taken"],
+  EMSGSIZE: ["too-large", "the datagram is larger than the system sends"],
   EMFILE: ["unavailable", "this process has no descriptor left"],
   ENFILE: ["unavailable", "the system has no descriptor left"],
 };

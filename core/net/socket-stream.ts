@@ -15,7 +15,7 @@ export interface SocketEvents {
   end(): void;
   close(error: Error | undefined): void;
   error(error: Error): void;
-  handshake?(socket: BunSocket): void;
+  handshake?(socket: BunSocket, error: Error | null): void;
 }
 
 /** Bun's socket, with the descriptor that its declarations leave out. */
@@ -39,7 +39,7 @@ export const SOCKET_HANDLERS = PLAIN_HANDLERS as unknown as AnyHandlers;
 
 export const TLS_SOCKET_HANDLERS = {
   ...SOCKET_HANDLERS,
-  handshake: (socket) => socket.data.handshake?.(socket as BunSocket),
+  handshake: (socket, _, error) => socket.data.handshake?.(socket as BunSocket, error),
 } satisfies AnyHandlers;
 
 /** More than this pending, and `write` asks to wait for `drain`. */
@@ -167,7 +167,7 @@ export function createSocketStream(socket: BunSocket, local: Endpoint, remote: E
       if (error !== undefined) failure ??= closeError(error, local, remote);
       // After our own end Bun tells of the peer's by closing, without `end`; a reset comes with an error.
       if (finSent && !peerEnded && failure === undefined) peerEnded = endHeld = true;
-      if (!(peerEnded && finSent)) failure ??= closeError(undefined, local, remote);
+      if (!peerEnded || !finSent) failure ??= closeError(undefined, local, remote);
       queue = [];
       pendingBytes = 0;
       deliverHeld();

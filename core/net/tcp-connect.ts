@@ -7,7 +7,7 @@
  */
 import { type NativeSockets, nativeSockets } from "../../native/sockets.ts";
 import { P2pdError } from "../errors.ts";
-import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
+import { type Endpoint, familyOf, formatEndpoint, sameEndpoint } from "../ip.ts";
 import { endpointFrom, endpointsOf, isLinkLocal6, socketAddressOf, zoneOf } from "./socket-endpoints.ts";
 import { openError } from "./socket-errors.ts";
 import { type BunSocket, createSocketStream, SOCKET_HANDLERS, type SocketEvents } from "./socket-stream.ts";
@@ -98,6 +98,9 @@ function connectByDescriptor(native: NativeSockets, options: ConnectOptions, wha
         if (code !== "") throw Object.assign(new Error(code), { code });
         const local = endpointFrom(native.localAddress(fd));
         const remote = endpointFrom(native.remoteAddress(fd));
+        if (sameEndpoint(local, remote)) {
+          throw new P2pdError("refused", `${what}: nobody listens there, and the socket met itself`);
+        }
         socket.setNoDelay(true);
         const { stream, events } = createSocketStream(socket, local, remote);
         socket.data = events;

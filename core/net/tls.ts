@@ -28,25 +28,38 @@ type Upgrade = (options: {
 }) => [raw: BunSocket, tls: BunSocket];
 
 function handshake(taken: TakenSocket, under: ByteStream, options: SecureOptions): Promise<SecureStream> {
-  const { role, credentials, expectedKey, timeoutMs } = options;
+  const { role, credentials, expectedKey, timeoutMs, signal } = options;
   const { local, remote } = under;
   const raw = taken.socket;
   const what = `TLS as ${role}, ${formatEndpoint(local)} -> ${formatEndpoint(remote)}`;
   const { promise, resolve, reject } = Promise.withResolvers<SecureStream>();
   let finished = false;
+  // Once it is there, the raw socket no longer answers to `terminate`.
+  let secured: BunSocket | undefined;
   let inner: ReturnType<typeof createSocketStream> | undefined;
 
-  const fail = (error: P2pdError): void => {
-    if (finished) return;
+  const finish = (): void => {
     finished = true;
     clearTimeout(timer);
-    raw.terminate();
+    signal?.removeEventListener("abort", onAbort);
+  };
+  const fail = (error: P2pdError): void => {
+    if (finished) return;
+    finish();
+    (secured ?? raw).terminate();
     reject(error);
   };
   const timer = setTimeout(
     () => fail(new P2pdError("timeout", `${what}: no handshake within ${timeoutMs} ms`)),
     timeoutMs,
   );
+  const onAbort = (): void => fail(new P2pdError("aborted", `${what}: aborted`));
+
+  signal?.addEventListener("abort", onAbort, { once: true });
+  if (signal?.aborted === true) {
+    onAbort();
+    return promise;
+  }
   if (taken.ended !== undefined) {
     fail(new P2pdError("closed", `${what}: ${taken.ended.message}`, {}, { cause: taken.ended }));
     return promise;
@@ -68,9 +81,12 @@ function handshake(taken: TakenSocket, under: ByteStream, options: SecureOptions
       if (inner === undefined) closedEarly(error);
       else inner.events.close(error);
     },
-    handshake(socket) {
+    handshake(socket, error) {
       if (finished) return;
+      secured = socket;
       try {
+        // A failed handshake is reported here too; one that only found the certificate self-signed has a cipher.
+        if (!socket.getCipher()?.name) return closedEarly(error ?? undefined);
         const peerKey = provenKey(socket, what);
         if (expectedKey !== undefined && !sameOctets(peerKey, expectedKey)) {
           const text = `${what}: expected the key ${textOf(expectedKey)}, the peer proved ${textOf(peerKey)}`;
@@ -78,8 +94,7 @@ function handshake(taken: TakenSocket, under: ByteStream, options: SecureOptions
         }
         const cipher = socket.getCipher().standardName;
         inner = createSocketStream(socket, local, remote);
-        finished = true;
-        clearTimeout(timer);
+        finish();
         resolve(Object.assign(inner.stream, { peerKey, cipher }));
       } catch (thrown) {
         fail(thrown instanceof P2pdError ? thrown : handshakeError(thrown, what));
@@ -89,7 +104,7 @@ function handshake(taken: TakenSocket, under: ByteStream, options: SecureOptions
   taken.redirect({ close: closedEarly, end() {} });
   try {
     raw.resume();
-    (raw.upgradeTLS as unknown as Upgrade).call(raw, {
+    [, secured] = (raw.upgradeTLS as unknown as Upgrade).call(raw, {
       isServer: role === "server",
       data: events,
       tls: {
@@ -102,6 +117,7 @@ function handshake(taken: TakenSocket, under: ByteStream, options: SecureOptions
       },
       socket: TLS_SOCKET_HANDLERS,
     });
+    if (finished) secured.terminate();
   } catch (thrown) {
     fail(handshakeError(thrown, what));
   }
@@ -130,7 +146,9 @@ function handshakeError(thrown: unknown, what: string): P2pdError {
   const text = thrown instanceof Error ? thrown.message : String(thrown);
   const system = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "";
   const wasCut = system === "ECONNRESET" || system === "EPIPE";
-  return new P2pdError(wasCut ? "closed" : "protocol", `${what}: ${text}`, { system }, { cause: thrown });
+  if (wasCut)
+    return new P2pdError("closed", `${what}: the peer closed during the handshake (${system})`, { system });
+  return new P2pdError("protocol", `${what}: ${text}`, { system }, { cause: thrown });
 }
 
 function sameOctets(a: Uint8Array, b: Uint8Array): boolean {

@@ -3,10 +3,12 @@ import { nativeSockets } from "../../native/sockets.ts";
 import { P2pdError } from "../errors.ts";
 import { canonicalIp, type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
 import { isLinkLocal6, zoneOf } from "./socket-endpoints.ts";
-import { openError } from "./socket-errors.ts";
+import { openError, systemCodeOf } from "./socket-errors.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./world.ts";
 
 type BunUdpSocket = Bun.udp.Socket<"uint8array"> & { readonly fd: number };
+
+const ICMP_ERRORS: ReadonlySet<string> = new Set(["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH"]);
 
 /** See `World.openUdp`. Datagrams that arrive while nobody is attached are dropped. */
 export async function openUdp({ local, device, handlers: first }: UdpOptions): Promise<UdpSocket> {
@@ -49,12 +51,15 @@ export async function openUdp({ local, device, handlers: first }: UdpOptions): P
     },
     send(bytes, to) {
       if (closed) return true;
+      const ip = zone !== undefined && isLinkLocal6(to.ip) ? `${to.ip}%${zone}` : to.ip;
       try {
-        return socket.send(
-          bytes,
-          to.port,
-          zone !== undefined && isLinkLocal6(to.ip) ? `${to.ip}%${zone}` : to.ip,
-        );
+        try {
+          return socket.send(bytes, to.port, ip);
+        } catch (thrown) {
+          // An ICMP error of an earlier datagram is told, once, in place of sending this one.
+          if (!ICMP_ERRORS.has(systemCodeOf(thrown))) throw thrown;
+          return socket.send(bytes, to.port, ip);
+        }
       } catch (thrown) {
         // Never out of `send` itself: a caller in the middle of its own work is not interrupted.
         queueMicrotask(() => {

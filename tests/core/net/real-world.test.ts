@@ -1,0 +1,421 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { readdirSync } from "node:fs";
+import type { P2pdError } from "../../../core/errors.ts";
+import { createRealWorld } from "../../../core/net/real-world.ts";
+import type { ByteStream, ConnectOptions, SecureStream, StreamHandlers } from "../../../core/net/world.ts";
+import { createTestIdentity } from "./credentials.ts";
+
+const world = createRealWorld();
+const loopback = { ip: "127.0.0.1", port: 0 };
+const alice = createTestIdentity();
+const bob = createTestIdentity();
+const hasFdList = process.platform === "linux";
+const opened: ByteStream[] = [];
+afterAll(() => {
+  for (const stream of opened) stream.abort();
+});
+
+describe("a byte stream", () => {
+  test("keeps what came before anybody attached, and half-closes in both orders", async () => {
+    const [a, b] = await pair();
+    a.write(text("early"));
+    a.end();
+    const atB = collect(b);
+    expect(await atB.ended).toBe("early");
+    const atA = collect(a);
+    b.write(text("answer"));
+    b.end();
+    expect(await atA.ended).toBe("answer");
+    expect(await Promise.all([atA.closed, atB.closed])).toEqual([undefined, undefined]);
+    expect(a.local).toEqual(b.remote);
+    expect(a.remote).toEqual(b.local);
+  });
+
+  test("takes everything, asks to wait, and drains once the reader reads on", async () => {
+    const [a, b] = await pair();
+    const hash = createHash("sha256");
+    let received = 0;
+    const done = Promise.withResolvers<void>();
+    b.attach({
+      ...quiet,
+      data: (bytes) => void (hash.update(bytes), (received += bytes.length)),
+      end: done.resolve,
+    });
+    b.pause();
+    const drained = Promise.withResolvers<void>();
+    a.attach({ ...quiet, drain: drained.resolve });
+    const block = world.randomBytes(1 << 20);
+    const expected = createHash("sha256");
+    let blocks = 0;
+    let more = true;
+    while (more) {
+      more = a.write(block);
+      expected.update(block);
+      blocks++;
+    }
+    expect(a.pendingBytes).toBeGreaterThan(0);
+    expect(received).toBe(0);
+    b.resume();
+    await drained.promise;
+    expect(a.pendingBytes).toBe(0);
+    a.end();
+    await done.promise;
+    expect(received).toBe(blocks << 20);
+    expect(hash.digest("hex")).toBe(expected.digest("hex"));
+  });
+
+  test("that is aborted resets the peer, and both hear of it last and once", async () => {
+    const [a, b] = await pair();
+    const atA = collect(a);
+    const atB = collect(b);
+    a.abort();
+    expect((await atA.closed)?.code).toBe("aborted");
+    expect((await atB.closed)?.code).toBe("closed");
+    expect(a.write(text("late"))).toBe(true);
+    a.end();
+    a.abort();
+  });
+
+  test("whose pieces are small arrives in order after a full buffer", async () => {
+    const [a, b] = await pair();
+    a.attach(quiet);
+    while (a.write(new Uint8Array(1 << 20)));
+    const before = a.pendingBytes;
+    for (let i = 0; i < 5000; i++) a.write(Uint8Array.of(i & 255, i >> 8));
+    expect(a.pendingBytes).toBe(before + 10000);
+    a.end();
+    const parts: Uint8Array[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    b.attach({ ...quiet, data: (bytes) => void parts.push(bytes), end: resolve });
+    await promise;
+    const tail = Buffer.concat(parts).subarray(-10000);
+    for (let i = 0; i < 5000; i++) expect(tail.readUInt16LE(2 * i)).toBe(i);
+  });
+});
+
+describe("a connect", () => {
+  test("leaves from the port of a shared listener, and another listener there is refused", async () => {
+    const target = await world.listenTcp({ local: loopback, accept: keep });
+    const shared = await world.listenTcp({ local: loopback, shared: true, accept: keep });
+    const stream = keep(await connect({ remote: target.local, local: shared.local, shared: true }));
+    expect(stream.local).toEqual(shared.local);
+    const again = world.listenTcp({ local: shared.local, shared: true, accept: keep });
+    expect(await codeOf(again)).toBe("address-in-use");
+    expect(await codeOf(connect({ remote: target.local, local: shared.local }))).toBe("address-in-use");
+    target.close();
+    shared.close();
+  });
+
+  test("says in one code why it failed, naming both ends", async () => {
+    const closedPort = await unusedPort();
+    const remote = { ip: "127.0.0.1", port: closedPort };
+    const elsewhere = { ip: "203.0.113.1", port: 0 };
+    expect(await codeOf(connect({ remote }))).toBe("refused");
+    expect(await codeOf(connect({ remote, local: remote, shared: true }))).toBe("refused");
+    expect(await codeOf(connect({ remote, local: elsewhere }))).toBe("unreachable");
+    expect(await codeOf(connect({ remote, device: "nonesuch0" }))).toBe("unreachable");
+    expect(await codeOf(connect({ remote: { ip: "fe80::1", port: 9 } }))).toBe("unreachable");
+    expect(await codeOf(connect({ remote: { ip: "::1", port: 9 }, local: loopback }))).toBe("bad-argument");
+    expect(await codeOf(connect({ remote: loopback }))).toBe("bad-argument");
+    const failure = await connect({ remote, local: elsewhere }).catch((error: P2pdError) => error.message);
+    expect(failure).toContain(`127.0.0.1:${closedPort} from 203.0.113.1`);
+    expect(await codeOf(connect({ remote, signal: AbortSignal.abort() }))).toBe("aborted");
+  });
+
+  test.skipIf(!hasFdList)("that fails, is aborted or times out leaves no descriptor", async () => {
+    const remote = { ip: "127.0.0.1", port: await unusedPort() };
+    await codeOf(connect({ remote }));
+    const before = countFds();
+    const attempts = Array.from({ length: 50 }, (_, i) => {
+      const controller = new AbortController();
+      const attempt = codeOf(
+        connect({ remote, timeoutMs: i % 2 === 0 ? 0 : 1000, signal: controller.signal }),
+      );
+      controller.abort();
+      return attempt;
+    });
+    for (const code of await Promise.all(attempts)) expect(["aborted", "refused", "timeout"]).toContain(code);
+    await settled(() => countFds() <= before);
+  });
+
+  test.skipIf(!hasFdList)("500 times at once all stand, carry data and leave nothing", async () => {
+    await world.lookup("127.0.0.1");
+    const before = countFds();
+    const listener = await world.listenTcp({
+      local: loopback,
+      accept: (far) => far.attach({ ...quiet, data: (bytes) => void far.write(bytes), end: () => far.end() }),
+    });
+    const answers = await Promise.all(
+      Array.from({ length: 500 }, async (_, i) => {
+        const stream = await connect({ remote: listener.local, shared: i % 2 === 0 });
+        stream.write(text(`${i}`));
+        stream.end();
+        const got = collect(stream);
+        await got.closed;
+        return got.ended;
+      }),
+    );
+    expect(answers).toEqual(Array.from({ length: 500 }, (_, i) => `${i}`));
+    listener.close();
+    await settled(() => countFds() <= before);
+  });
+});
+
+describe("TLS", () => {
+  for (const role of ["client", "server"] as const) {
+    test(`with the connecting side as ${role} proves both keys and carries 64 MiB both ways`, async () => {
+      const [a, b] = await securePair(role);
+      expect([a.peerKey, b.peerKey]).toEqual([bob.key, alice.key]);
+      expect(a.cipher).toStartWith("TLS_");
+      const [sentA, sentB] = [exchange(a, 64), exchange(b, 64)];
+      const [atA, atB] = await Promise.all([sentA, sentB]);
+      expect(atA.received).toBe(atB.sent);
+      expect(atB.received).toBe(atA.sent);
+    });
+  }
+
+  test("half-closes and flushes what is pending first", async () => {
+    const [a, b] = await securePair("client");
+    a.write(new Uint8Array(8 << 20).fill(7));
+    a.end();
+    const atB = collect(b);
+    expect((await atB.ended).length).toBe(8 << 20);
+    b.write(text("still heard"));
+    b.end();
+    const atA = collect(a);
+    expect(await atA.ended).toBe("still heard");
+    expect(await Promise.all([atA.closed, atB.closed])).toEqual([undefined, undefined]);
+  });
+
+  test("with a wrong key fails naming both keys, and leaves no descriptor", async () => {
+    const before = hasFdList ? countFds() : 0;
+    const [a, b] = await pair();
+    const wrong = world.secure(a, { ...options("client", alice), expectedKey: alice.key });
+    const other = world
+      .secure(b, options("server", bob))
+      .then(collectSecure, (error: P2pdError) => error.code);
+    const error = await wrong.catch((thrown: P2pdError) => thrown);
+    expect(error).toMatchObject({ code: "peer-key" });
+    expect((error as P2pdError).message).toContain(Buffer.from(bob.key).toString("base64url"));
+    expect((error as P2pdError).message).toContain(Buffer.from(alice.key).toString("base64url"));
+    expect(await other).toBe("closed");
+    if (hasFdList) await settled(() => countFds() <= before);
+  });
+
+  test("refuses a key on another curve and a peer without certificate", async () => {
+    const [a, b] = await pair();
+    const stranger = createTestIdentity("P-384");
+    const [mine] = await Promise.allSettled([
+      world.secure(a, options("server", alice)),
+      world.secure(b, options("client", stranger)).then((stream) => stream.attach(quiet)),
+    ]);
+    expect(mine).toMatchObject({ status: "rejected", reason: { code: "peer-key" } });
+    const bare = await codeWhen(async (port) => {
+      await Bun.connect({
+        hostname: "127.0.0.1",
+        port,
+        tls: { rejectUnauthorized: false },
+        socket: { data() {}, handshake() {}, error() {} },
+      });
+    });
+    expect(bare).toBe("peer-key");
+  });
+
+  test("with garbage, a peer that leaves, or silence ends quickly and says so", async () => {
+    const say = async (port: number, octets: Uint8Array, thenEnd: boolean): Promise<void> => {
+      const stream = keep(await connect({ remote: { ip: "127.0.0.1", port } }));
+      stream.write(octets);
+      if (thenEnd) stream.end();
+    };
+    expect(await codeWhen((port) => say(port, text("GET / HTTP/1.0\r\n\r\n"), false))).toBe("protocol");
+    expect(await codeWhen((port) => say(port, new Uint8Array(0), true))).toBe("closed");
+    expect(await codeWhen((port) => say(port, new Uint8Array(0), false), 50)).toBe("timeout");
+  });
+
+  test("runs over a stream that is no socket", async () => {
+    const [a, b] = await pair();
+    const plain: ByteStream = Object.create(a) as ByteStream;
+    const [inner, outer] = await Promise.all([
+      world.secure(plain, options("client", alice)),
+      world.secure(b, options("server", bob)),
+    ]);
+    keep(inner).write(text("over a bridge"));
+    inner.end();
+    expect(inner.remote).toEqual(a.remote);
+    expect(await collect(keep(outer)).ended).toBe("over a bridge");
+  });
+});
+
+describe("UDP", () => {
+  test("carries datagrams, shows mapped addresses as IPv4, and is silent after close", async () => {
+    const arrivals: string[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const a = await world.openUdp({ local: loopback });
+    const b = await world.openUdp({
+      local: loopback,
+      handlers: {
+        message(bytes, from) {
+          arrivals.push(`${bytes.length} ${from.ip}:${from.port === a.local.port}`);
+          if (arrivals.length === 2) resolve();
+        },
+      },
+    });
+    a.send(new Uint8Array(0), b.local);
+    a.send(new Uint8Array(1400), b.local);
+    await promise;
+    expect(arrivals).toEqual(["0 127.0.0.1:true", "1400 127.0.0.1:true"]);
+    expect(await codeOf(world.openUdp({ local: a.local }))).toBe("address-in-use");
+    a.close();
+    a.close();
+    expect(a.send(new Uint8Array(1), b.local)).toBe(true);
+    b.close();
+  });
+
+  test("reports a datagram that is too large, and stays usable after an ICMP error", async () => {
+    const heard = Promise.withResolvers<void>();
+    const tooLarge = Promise.withResolvers<P2pdError>();
+    const b = await world.openUdp({ local: loopback, handlers: { message: () => heard.resolve() } });
+    const a = await world.openUdp({ local: loopback });
+    a.attach({ message() {}, error: (error) => error.code === "too-large" && tooLarge.resolve(error) });
+    a.send(new Uint8Array(70_000), b.local);
+    expect((await tooLarge.promise).code).toBe("too-large");
+    a.send(new Uint8Array(1), { ip: "127.0.0.1", port: await unusedPort() });
+    a.send(new Uint8Array(1), b.local);
+    await heard.promise;
+    a.close();
+    b.close();
+  });
+
+  test("says why an address or a NIC cannot be had", async () => {
+    expect(await codeOf(world.openUdp({ local: { ip: "203.0.113.1", port: 0 } }))).toBe("unreachable");
+    expect(await codeOf(world.openUdp({ local: loopback, device: "nonesuch0" }))).toBe("unreachable");
+  });
+});
+
+describe("time, randomness and names", () => {
+  test("a timer fires once, not when cancelled, and clocks agree", async () => {
+    const start = world.time.now();
+    world.time.after(1, () => expect.unreachable()).cancel();
+    await new Promise<void>((resolve) => void world.time.after(5, resolve));
+    expect(world.time.now() - start).toBeGreaterThanOrEqual(4);
+    world.time.after(2 ** 40, () => expect.unreachable(), { background: true }).cancel();
+    expect(Math.abs(world.time.wallMs() - Date.now())).toBeLessThan(1000);
+    expect(new Set(world.randomBytes(100_000)).size).toBe(256);
+  });
+
+  test("an address is its own name, and a name that cannot be is unreachable", async () => {
+    expect(await world.lookup("192.0.2.1")).toEqual(["192.0.2.1"]);
+    expect(await world.lookup("[2001:DB8::0001]", 6)).toEqual(["2001:db8::1"]);
+    expect(await world.lookup("localhost", 4)).toEqual(["127.0.0.1"]);
+    expect(await codeOf(world.lookup("192.0.2.1", 6))).toBe("unreachable");
+    expect(await codeOf(world.lookup(""))).toBe("unreachable");
+  });
+});
+
+const quiet: StreamHandlers = { data() {}, drain() {}, end() {}, close() {} };
+
+function text(value: string): Uint8Array {
+  return new TextEncoder().encode(value);
+}
+
+function keep<S extends ByteStream>(stream: S): S {
+  opened.push(stream);
+  return stream;
+}
+
+function connect(some: Partial<ConnectOptions> & Pick<ConnectOptions, "remote">): Promise<ByteStream> {
+  return world.connectTcp({ timeoutMs: 5000, ...some });
+}
+
+async function pair(): Promise<[ByteStream, ByteStream]> {
+  const { promise, resolve } = Promise.withResolvers<ByteStream>();
+  const listener = await world.listenTcp({ local: loopback, accept: resolve });
+  const near = await connect({ remote: listener.local, local: loopback });
+  const far = await promise;
+  listener.close();
+  return [keep(near), keep(far)];
+}
+
+function options(role: "client" | "server", { credentials }: typeof alice) {
+  return { role, credentials, timeoutMs: 5000 };
+}
+
+async function securePair(role: "client" | "server"): Promise<[SecureStream, SecureStream]> {
+  const [a, b] = await pair();
+  const streams = await Promise.all([
+    world.secure(a, { ...options(role, alice), expectedKey: bob.key }),
+    world.secure(b, { ...options(role === "client" ? "server" : "client", bob), expectedKey: alice.key }),
+  ]);
+  return [keep(streams[0]), keep(streams[1])];
+}
+
+function collect(stream: ByteStream): { ended: Promise<string>; closed: Promise<P2pdError | undefined> } {
+  const parts: Uint8Array[] = [];
+  const ended = Promise.withResolvers<string>();
+  const closed = Promise.withResolvers<P2pdError | undefined>();
+  stream.attach({
+    data: (bytes) => void parts.push(bytes),
+    drain() {},
+    end: () => ended.resolve(Buffer.concat(parts).toString()),
+    close: closed.resolve,
+  });
+  return { ended: ended.promise, closed: closed.promise };
+}
+
+async function collectSecure(stream: SecureStream): Promise<string | undefined> {
+  return (await collect(stream).closed)?.code;
+}
+
+async function codeOf(attempt: Promise<unknown>): Promise<string> {
+  return attempt.then(
+    () => "no error",
+    (error: P2pdError) => error.code,
+  );
+}
+
+/** How `secure` as a server ends against a client that is no node. */
+async function codeWhen(client: (port: number) => Promise<unknown>, timeoutMs = 5000): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<ByteStream>();
+  const listener = await world.listenTcp({ local: loopback, accept: resolve });
+  await client(listener.local.port);
+  const secured = world.secure(await promise, { ...options("server", alice), timeoutMs });
+  listener.close();
+  return codeOf(secured);
+}
+
+async function exchange(stream: ByteStream, mebibytes: number): Promise<{ sent: string; received: string }> {
+  const received = createHash("sha256");
+  const sent = createHash("sha256");
+  const block = world.randomBytes(1 << 20);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let left = mebibytes;
+  const send = (): void => {
+    while (left > 0) {
+      left--;
+      sent.update(block);
+      if (!stream.write(block)) return;
+    }
+    stream.end();
+  };
+  // After the last block `write` may still ask to wait: end then follows the drain.
+  stream.attach({ data: (bytes) => void received.update(bytes), drain: send, end: resolve, close() {} });
+  send();
+  await promise;
+  return { sent: sent.digest("hex"), received: received.digest("hex") };
+}
+
+async function unusedPort(): Promise<number> {
+  const listener = await world.listenTcp({ local: loopback, accept: keep });
+  listener.close();
+  return listener.local.port;
+}
+
+function countFds(): number {
+  return readdirSync("/proc/self/fd").length;
+}
+
+/** Waits, for as long as a test may take, until the event loop has made `holds` true. */
+async function settled(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise<void>((resolve) => void setImmediate(resolve));
+}
