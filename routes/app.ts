@@ -11,7 +11,7 @@ import { readJson } from "./json-body.ts";
 import { malformedEncoding, readPathPairs } from "./path-pairs.ts";
 import type { Call, Route } from "./route.ts";
 import { createRouteFinder } from "./route-finder.ts";
-import { explainMismatch, type Mismatch } from "./validation.ts";
+import { explainMismatch } from "./validation.ts";
 
 export interface AppOptions {
   readonly routes: readonly Route[];
@@ -61,8 +61,7 @@ export function createApp({ routes, guard, log }: AppOptions): Elysia {
 
   app.onError(({ code, error, request, set }) => {
     const headers = set.headers as Record<string, string>;
-    if (code === "VALIDATION")
-      return errorResponse(explainMismatch(error as unknown as Mismatch), undefined, headers);
+    if (code === "VALIDATION") return errorResponse(explainMismatch(error), undefined, headers);
     if (code === "NOT_FOUND") {
       const path = pathOf(request.url);
       return answerUnknown(request.method, path, find.verbs(path), find.shape(path), headers);

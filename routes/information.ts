@@ -1,6 +1,8 @@
 /** Routes that tell of the program, this machine's NICs, and the node's address and state. */
 import { P2pdError } from "../core/errors.ts";
 import type { NodeApi } from "../core/node/node-api.ts";
+import { t } from "elysia";
+import { addressFields, decodeAddress } from "../core/wire/address.ts";
 import { type Route, route } from "./route.ts";
 
 /** `counts` is what the API has counted of its own clients. */
@@ -60,6 +62,35 @@ export function informationRoutes(
       summary: "The node's address, to be given to whoever shall connect",
       answer: { example: { addr: "p2pd1,…", id: "A…", error: 0 } },
       handle: () => ({ addr: node.address(), id: node.id, error: 0 }),
+    }),
+    route({
+      path: "/p2p/addr/explain/:addr",
+      aliases: ["/addr/explain/:addr"],
+      params: t.Object({
+        addr: t.String({
+          minLength: 1,
+          maxLength: 8192,
+          description: "An address line, or `self`: this node's own.",
+          examples: ["self"],
+        }),
+      }),
+      isSafe: true,
+      group: "node",
+      summary: "What an address says, field by field",
+      description:
+        "`position` is that of a field's first character, from 1. A line that is wrong gets an error with the field, its position and what was expected there.",
+      answer: {
+        example: {
+          error: 0,
+          addr: "p2pd1~A…",
+          address: { id: "A…", machine: "…", brokers: [], nics: [] },
+          fields: [{ name: "version", position: 1, text: "p2pd1" }],
+        },
+      },
+      handle: ({ params }) => {
+        const addr = params.addr === "self" ? node.address() : params.addr;
+        return { error: 0, addr, address: decodeAddress(addr), fields: addressFields(addr) };
+      },
     }),
     route({
       path: "/p2p/status",

@@ -83,7 +83,7 @@ export function route<
     summary: spec.summary,
     description: spec.description ?? "",
     answer: { type: spec.answer.type ?? "application/json", example: spec.answer.example },
-    handle: spec.handle as Route["handle"],
+    handle: spec.handle,
   };
 }
 

@@ -15,6 +15,14 @@ export interface Mismatch {
   }[];
 }
 
+/** What the routes' schemas use of JSON Schema. */
+interface Bounds {
+  readonly type?: string;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  readonly anyOf?: readonly { readonly const?: unknown }[];
+}
+
 const PLACES: Readonly<Record<string, string>> = {
   params: "in the path",
   query: "in the query",
@@ -36,11 +44,11 @@ export function explainMismatch({ type, all }: Mismatch): P2pdError {
 }
 
 function describe(schema: TSchema, message = "something else"): string {
-  const { type, minLength, maxLength, anyOf } = schema as Record<string, unknown>;
-  if (Array.isArray(anyOf)) {
-    return `one of ${(anyOf as TSchema[]).map((option) => String(option["const"])).join(", ")}`;
+  const { type, minLength = 0, maxLength, anyOf } = schema as Bounds;
+  if (anyOf !== undefined) {
+    return `one of ${anyOf.map((option) => String(option["const"])).join(", ")}`;
   }
-  if (type === "string") return `text of ${String(minLength ?? 0)} to ${String(maxLength)} characters`;
+  if (type === "string") return `text of ${minLength} to ${maxLength} characters`;
   if (type === "object" && message.includes("nexpected")) return "no such field";
-  return type === undefined ? message : `a value of type ${String(type)}`;
+  return type === undefined ? message : `a value of type ${type}`;
 }

@@ -140,6 +140,7 @@ function unmask(bytes: Uint8Array, mask: Uint8Array, maskAt: number): void {
   let i = 0;
   const head = Math.min(bytes.length, (4 - (bytes.byteOffset & 3)) & 3);
   for (; i < head; i++) bytes[i] = (bytes[i] as number) ^ (mask[(maskAt + i) & 3] as number);
+  if (i === bytes.length) return;
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset + i, (bytes.length - i) >> 2);
   const turned = Uint8Array.from({ length: 4 }, (_, k) => mask[(maskAt + i + k) & 3] as number);
   const key = new Uint32Array(turned.buffer)[0] as number;

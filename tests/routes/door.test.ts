@@ -101,13 +101,11 @@ test("a client that goes away in the middle of its head leaves nothing behind", 
 
 test("without unix sockets the HTTP server stands on a loopback port, and all is the same", async () => {
   const { unix: _, ...rest } = world;
-  const other = await startApi(rest as World, node, { apiHost: "localhost", apiPort: 0 });
+  const other = await startApi(rest, node, { apiHost: "localhost", apiPort: 0 });
   opened.push(other);
   expect((await fetch(`http://127.0.0.1:${other.local.port}/version`)).status).toBe(200);
   const wanted = { apiHost: "127.0.0.1", apiPort: 0, apiSocket: "/tmp/x" };
-  expect(await startApi(rest as World, node, wanted).catch((error: Error) => error.message)).toContain(
-    "apiSocket",
-  );
+  expect(await startApi(rest, node, wanted).catch((error: Error) => error.message)).toContain("apiSocket");
 });
 
 test("when the HTTP server cannot be reached the door says so with 503", async () => {
@@ -187,7 +185,7 @@ test("a client of events that reads nothing is dropped and counted, and others g
     port: small.local.port,
     socket: {
       open: (socket) => void socket.write("GET /p2p/events HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-      data: (socket) => void socket.pause(),
+      data: (socket) => socket.pause(),
     },
   });
   while ((await countsOf(small))["eventClients"] !== 1) await Bun.sleep(1);

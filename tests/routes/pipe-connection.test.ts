@@ -150,11 +150,11 @@ test("8 MiB through a WebSocket and back are the same, by SHA-256", async () => 
   const pieces: Uint8Array[] = [];
   let length = 0;
   const { promise, resolve } = Promise.withResolvers<void>();
-  socket.onmessage = ({ data }) => {
+  socket.addEventListener("message", ({ data }) => {
     pieces.push(new Uint8Array(data as ArrayBuffer));
     length += (data as ArrayBuffer).byteLength;
     if (length >= PAYLOAD.length) resolve();
-  };
+  });
   for (let at = 0; at < PAYLOAD.length; at += 1 << 20) socket.send(PAYLOAD.subarray(at, at + (1 << 20)));
   await promise;
   expect(sha256(Buffer.concat(pieces))).toBe(sha256(PAYLOAD));
@@ -164,7 +164,7 @@ test("8 MiB through a WebSocket and back are the same, by SHA-256", async () => 
 test("text on a WebSocket is its UTF-8, and an orderly end closes it with 1000", async () => {
   const socket = await openWebSocket(await openEcho());
   const { promise, resolve } = Promise.withResolvers<string>();
-  socket.onmessage = ({ data }) => resolve(Buffer.from(data as ArrayBuffer).toString());
+  socket.addEventListener("message", ({ data }) => resolve(Buffer.from(data as ArrayBuffer).toString()));
   socket.send("grüße");
   expect(await promise).toBe("grüße");
   const closed = closing(socket);
@@ -224,15 +224,15 @@ async function openWebSocket(name: string): Promise<WebSocket> {
   const socket = new WebSocket(`ws://127.0.0.1:${api.local.port}/p2p/pipe/${name}`);
   socket.binaryType = "arraybuffer";
   await new Promise((resolve, reject) => {
-    socket.onopen = resolve;
-    socket.onerror = reject;
+    socket.addEventListener("open", resolve);
+    socket.addEventListener("error", reject);
   });
   return socket;
 }
 
 function closing(socket: WebSocket): Promise<CloseEvent> {
   return new Promise((resolve) => {
-    socket.onclose = resolve;
+    socket.addEventListener("close", resolve);
   });
 }
 

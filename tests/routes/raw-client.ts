@@ -25,7 +25,7 @@ export async function connectRaw(to: Endpoint | string): Promise<RawClient> {
   const octets = (): Buffer => Buffer.concat(pieces);
   const text = (): string => octets().toString("latin1");
   let wantsEnd = false;
-  const flush = (socket: Bun.Socket<undefined>): void => {
+  const flush = (socket: { write(bytes: Uint8Array): number; shutdown(): void }): void => {
     while (unsent.length > 0) {
       const piece = unsent[0] as Uint8Array;
       const count = socket.write(piece);
@@ -37,7 +37,7 @@ export async function connectRaw(to: Endpoint | string): Promise<RawClient> {
     }
     if (wantsEnd) socket.shutdown();
   };
-  const handlers: Bun.SocketHandler<undefined> = {
+  const handlers: Bun.SocketHandler = {
     data(_, bytes) {
       pieces.push(Buffer.from(bytes));
       length += bytes.length;
