@@ -6,24 +6,34 @@
 import type { FdSocketOptions, Socket, TCPSocketConnectOptions } from "bun";
 import { closeNetlink, openNetlink } from "../../native/netlink-linux.ts";
 import { readNics } from "./nics.ts";
+import type { Nic } from "./world.ts";
 
 // RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
 const GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 const SETTLE_MS = 75; // changes come in bursts: a link, then its addresses, then its routes
 const POLL_MS = 5000;
 
+export interface WatchOptions {
+  readonly read?: () => readonly Nic[];
+  /** Starts to listen for notices; returns how to stop. Calls `deaf` once there are none to be had (any more). */
+  readonly hear?: (noticed: () => void, deaf: () => void) => () => void;
+  /** Milliseconds between two looks where the kernel does not tell. */
+  readonly pollMs?: number;
+}
+
 /**
  * Calls `changed` after the NICs changed. It keeps no process alive.
  * @returns how to stop it; after that `changed` is not called and every resource is free
  */
-export function watchNics(changed: () => void): () => void {
+export function watchNics(changed: () => void, options: WatchOptions = {}): () => void {
+  const { read = readNics, hear = hearKernel, pollMs = POLL_MS } = options;
   let settling: ReturnType<typeof setTimeout> | undefined;
   let poll: ReturnType<typeof setInterval> | undefined;
   let stopped = false;
 
   function look(): void {
     settling = undefined;
-    const now = JSON.stringify(readNics());
+    const now = JSON.stringify(read());
     if (now === seen) return;
     seen = now;
     changed();
@@ -37,13 +47,14 @@ export function watchNics(changed: () => void): () => void {
 
   function startPolling(): void {
     if (stopped) return;
-    poll = setInterval(look, POLL_MS);
+    clearInterval(poll);
+    poll = setInterval(look, pollMs);
     poll.unref();
   }
 
   // The source first: a change after the reading is then noticed.
-  const closeSource = hearKernel(noticed, startPolling);
-  let seen = JSON.stringify(readNics());
+  const closeSource = hear(noticed, startPolling);
+  let seen = JSON.stringify(read());
   return () => {
     stopped = true;
     clearTimeout(settling);
@@ -53,8 +64,7 @@ export function watchNics(changed: () => void): () => void {
 }
 
 /**
- * Calls `noticed` at every notice of the kernel; `deaf` once, when there are none to be had (any more).
- * The event loop waits on the netlink socket as on any other: reading it is recv(2) like TCP.
+ * Hears the kernel. The event loop waits on the netlink socket as on any other: reading it is recv(2) like TCP.
  */
 function hearKernel(noticed: () => void, deaf: () => void): () => void {
   const fd = process.platform === "linux" ? openNetlink(GROUPS) : -1;

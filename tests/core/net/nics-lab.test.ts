@@ -274,7 +274,7 @@ function watch(name: string): Watcher {
       }
     },
     async stop() {
-      child.stdin.write("stop\n");
+      await child.stdin.write("stop\n");
       await child.stdin.end();
     },
     exited: child.exited,

@@ -11,7 +11,7 @@ import { attribute, message, rtnetlink } from "./netlink-bytes.ts";
 describe("rtnetlink requests", () => {
   test("a dump asks for everything of one sort, links without their counters", () => {
     expect(Buffer.from(encodeDump("addresses", 7)).toString("hex")).toBe(
-      "18000000160001030700000000000000" + "0000000000000000",
+      "180000001600010307000000000000000000000000000000",
     );
     expect(Buffer.from(encodeDump("links", 1)).toString("hex")).toBe(
       `28000000120001030100000000000000${"00".repeat(16)}08001d0008000000`,
@@ -20,7 +20,7 @@ describe("rtnetlink requests", () => {
 
   test("a route query names one whole address", () => {
     expect(Buffer.from(encodeRouteQuery(Uint8Array.of(198, 41, 0, 4), 2)).toString("hex")).toBe(
-      "240000001a00010002000000000000000220000000000000000000000800010" + "0c6290004",
+      "240000001a000100020000000000000002200000000000000000000008000100c6290004",
     );
     expect(encodeRouteQuery(new Uint8Array(16), 2).subarray(16, 18)).toEqual(Uint8Array.of(10, 128));
   });
@@ -30,7 +30,22 @@ describe("rtnetlink answers", () => {
   test("a link tells name, kind, address, MTU, flags and master", () => {
     const info = attribute(18 | 0x8000, attribute(1, text("veth")));
     const body = [
-      ...[0, 0, 1, 0, 5, 0, 0, 0, 0x43, 0x10, 1, 0, 0, 0, 0, 0],
+      0,
+      0,
+      1,
+      0,
+      5,
+      0,
+      0,
+      0,
+      0x43,
+      0x10,
+      1,
+      0,
+      0,
+      0,
+      0,
+      0,
       ...attribute(3, text("v0")),
       ...attribute(1, [2, 0, 0, 0, 0, 0xff]),
       ...attribute(4, [0xdc, 5, 0, 0]),
@@ -68,7 +83,18 @@ describe("rtnetlink answers", () => {
 
   test("a route tells table, metric and next hop; the long table number wins", () => {
     const body = [
-      ...[2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0],
+      2,
+      0,
+      0,
+      0,
+      254,
+      3,
+      0,
+      1,
+      0,
+      0,
+      0,
+      0,
       ...attribute(15, [0x6c, 0xca, 0, 0]),
       ...attribute(5, [192, 0, 2, 1]),
       ...attribute(4, [4, 0, 0, 0]),
@@ -89,8 +115,24 @@ describe("rtnetlink answers", () => {
     const via = attribute(18, [10, 0, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     const gateway = attribute(5, [192, 0, 2, 1]);
     const hops = [
-      ...[8 + gateway.length, 0, 0, 0, 4, 0, 0, 0, ...gateway],
-      ...[8 + via.length, 0, 0, 0, 5, 0, 0, 0, ...via],
+      8 + gateway.length,
+      0,
+      0,
+      0,
+      4,
+      0,
+      0,
+      0,
+      ...gateway,
+      8 + via.length,
+      0,
+      0,
+      0,
+      5,
+      0,
+      0,
+      0,
+      ...via,
     ];
     const body = [2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0, ...attribute(9, hops)];
     expect(only(message(24, body))).toMatchObject({

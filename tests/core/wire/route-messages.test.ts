@@ -6,7 +6,7 @@ import {
   ROUTE_MESSAGE_LAYOUTS,
 } from "../../../core/wire/route-messages.ts";
 
-const LAYOUTS = Object.entries(ROUTE_MESSAGE_LAYOUTS) as [string, RouteMessageLayout][];
+const LAYOUTS = Object.entries<RouteMessageLayout>(ROUTE_MESSAGE_LAYOUTS);
 const [UP, REJECT, IFSCOPE] = [1, 8, 0x1000000];
 const ANY4 = [16, 2, 0, 0, ...zeros(12)];
 const GATEWAY4 = [16, 2, 0, 0, 192, 0, 2, 1, ...zeros(8)];
