@@ -4,7 +4,7 @@
  */
 import { P2pdError } from "../../core/errors.ts";
 import type { LabPlan } from "./lab-plan.ts";
-import { enterNamespace } from "./shell.ts";
+import { enterNamespace, tryCommand } from "./shell.ts";
 
 /** One server that runs. */
 export interface LabServer {
@@ -21,6 +21,9 @@ export interface LabServers {
   readonly all: readonly LabServer[];
   /** Starts a command in the internet's namespace and waits until `ready` says so. */
   start(name: string, command: readonly string[], ready: () => Promise<boolean>): Promise<LabServer>;
+  /** Whether something listens on a TCP port, or has a UDP port, of the internet's namespace. */
+  listensTcp(port: number): Promise<boolean>;
+  listensUdp(port: number): Promise<boolean>;
   stopAll(): Promise<void>;
 }
 
@@ -28,6 +31,12 @@ const READY_MS = 10_000;
 
 export function createServers(plan: LabPlan): LabServers {
   const running: LabServer[] = [];
+  const hasPort = async (tables: readonly string[], port: number): Promise<boolean> => {
+    const files = tables.map((table) => `/proc/self/net/${table}`);
+    const { stdout } = await tryCommand([...enterNamespace(plan.internet), "cat", ...files]);
+    const hex = port.toString(16).toUpperCase().padStart(4, "0");
+    return new RegExp(`^ *[0-9]+: [0-9A-F]+:${hex} [0-9A-F]+:0000 `, "m").test(stdout);
+  };
   return {
     all: running,
     async start(name, command, ready) {
@@ -64,6 +73,8 @@ export function createServers(plan: LabPlan): LabServers {
       }
       return server;
     },
+    listensTcp: (port) => hasPort(["tcp", "tcp6"], port),
+    listensUdp: (port) => hasPort(["udp", "udp6"], port),
     async stopAll() {
       await Promise.all([...running].map((server) => server.kill()));
     },
