@@ -178,7 +178,7 @@ function fromText(name: ConfigName, text: string): unknown {
       return text === "on" || text === "true" ? true : text === "off" || text === "false" ? false : text;
     case "list":
       return text.trim() === "" ? [] : text.split(",").map((entry) => entry.trim());
-    case "text":
+    default:
       return text;
   }
 }

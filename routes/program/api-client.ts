@@ -19,6 +19,8 @@ export interface ApiClient {
 }
 
 const CONNECT_TIMEOUT_MS = 5000;
+/** What `fetch` says where nobody listens. */
+const ABSENT = new Set(["ECONNREFUSED", "ConnectionRefused", "ENOENT", "FailedToOpenSocket"]);
 
 export function createApiClient({ world, config }: Settings): ApiClient {
   const { apiHost, apiPort, apiToken, apiSocket } = config;
@@ -34,17 +36,17 @@ export function createApiClient({ world, config }: Settings): ApiClient {
     where,
     headers: { host: reachable, ...token },
     async request(path, method = "GET") {
+      const none = `no daemon answers on ${where}; \`p2pd\` starts one`;
+      if (apiPort === 0 && apiSocket === undefined) throw new P2pdError("unavailable", none);
       let response: Response;
       try {
         const options = { method, headers: token, ...(apiSocket === undefined ? {} : { unix: apiSocket }) };
         response = await fetch(`http://${reachable}${path}`, options);
       } catch (thrown) {
-        throw new P2pdError(
-          "unavailable",
-          `no daemon answers on ${where}; \`p2pd\` starts one`,
-          {},
-          { cause: thrown },
-        );
+        if (!ABSENT.has((thrown as NodeJS.ErrnoException).code ?? "")) {
+          throw toP2pdError(thrown, "closed", `the daemon on ${where} did not answer`);
+        }
+        throw new P2pdError("unavailable", none, {}, { cause: thrown });
       }
       return readAnswer(response, where);
     },

@@ -79,7 +79,7 @@ function joinOverHttp(
         if (seen.length > end + 4) stdio.write(seen.subarray(end + 4));
         splice(stdio, stream);
         resolve();
-      } else if (seen.length > MAXIMUM_HEAD) stream.abort(refusal(client, text));
+      } else if (isWhole(text, end) || seen.length > MAXIMUM_HEAD) stream.abort(refusal(client, text));
     },
     drain: () => undefined,
     end: () => {
@@ -93,6 +93,12 @@ function joinOverHttp(
   const lines = Object.entries(headers).map(([key, value]) => `${key}: ${value}\r\n`);
   stream.write(new TextEncoder().encode(`GET /p2p/pipe/${name} HTTP/1.1\r\n${lines.join("")}\r\n`));
   return promise;
+}
+
+/** Whether an answer that begins with `text` has come to its end; `head` is where its head ends, or -1. */
+function isWhole(text: string, head: number): boolean {
+  const length = /\r\ncontent-length: *([0-9]+)\r\n/i.exec(text)?.[1];
+  return head >= 0 && length !== undefined && text.length >= head + 4 + Number(length);
 }
 
 function refusal(client: ApiClient, answer: string): P2pdError {

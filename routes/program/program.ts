@@ -3,7 +3,7 @@
  * name, which is loaded when the command is asked for.
  */
 import { Command, CommanderError, Option } from "commander";
-import { P2pdError, toP2pdError } from "../../core/errors.ts";
+import { type P2pdError, toP2pdError } from "../../core/errors.ts";
 import { CONFIG_KEYS, CONFIG_NAMES, type ConfigName, defaultText, flagName } from "../../core/node/config.ts";
 import { suggestion } from "../../core/node/suggestion.ts";
 import manifest from "../../package.json" with { type: "json" };

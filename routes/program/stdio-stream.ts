@@ -45,22 +45,24 @@ export function stdioStream(input: ReadableStream<Uint8Array>, output: Output): 
     if (inputEnded && outputEnded) close();
   };
   const readOn = async () => {
-    while (!over) {
-      if (paused) {
+    for (;;) {
+      if (paused && !over) {
         const { promise, resolve } = Promise.withResolvers<void>();
         resume = resolve;
         await promise;
         continue;
       }
+      if (over) return;
       const { value, done } = await reader.read();
       if (over) return;
-      if (done) break;
+      if (done) {
+        inputEnded = true;
+        handlers?.end();
+        closeWhenBothEnded();
+        return;
+      }
       handlers?.data(value);
     }
-    if (over) return;
-    inputEnded = true;
-    handlers?.end();
-    closeWhenBothEnded();
   };
   output.on("drain", () => {
     if (!over) handlers?.drain();

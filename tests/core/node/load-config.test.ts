@@ -264,7 +264,7 @@ test("any text from any source either loads or is refused with its source and ke
           expect(error.code).toBe("configuration");
           expect(error.detail).toMatchObject({ source, key: name });
           const spelling = { flag: flagName(name), environment: environmentName(name), file: name }[source];
-          expect(error.message).toContain(spelling as string);
+          expect(error.message).toContain(spelling);
           expect(error.message).not.toContain("\n");
         }
       },

@@ -52,7 +52,7 @@ test("a signal to nc closes its connection at the daemon", async () => {
     "pipe",
   );
   const input = child.stdin as unknown as Bun.FileSink;
-  input.write("x");
+  await input.write("x");
   await input.flush();
   await firstPiece(child.stdout);
   child.kill("SIGINT");

@@ -6,6 +6,7 @@ import { runProgram } from "../../../routes/program/program.ts";
 import { type TestTerminal, testTerminal } from "./test-terminal.ts";
 
 const top = mkdtempSync(join(tmpdir(), "p2pd-program-"));
+const apiSocket = join(top, "api.sock");
 let directories = 0;
 /** The daemon that the commands below are clients of, in this process. */
 let daemon: TestTerminal;
@@ -13,7 +14,11 @@ let ended: Promise<number>;
 let port = "";
 
 beforeAll(async () => {
-  daemon = testTerminal(join(top, "daemon"), { P2PD_API_PORT: "0", P2PD_API_TOKEN: "a-token" });
+  daemon = testTerminal(join(top, "daemon"), {
+    P2PD_API_PORT: "0",
+    P2PD_API_TOKEN: "a-token",
+    P2PD_API_SOCKET: apiSocket,
+  });
   ended = runProgram([], daemon);
   const line = await Promise.race([daemon.line(/ answers on /), ended.then(() => daemon.complaints.join())]);
   port = /:([0-9]+)\//.exec(line)?.[1] ?? line;
@@ -112,6 +117,39 @@ test("what answers without being P2PD is recognised", async () => {
     const { complaints } = await run(["addr"], 1, { P2PD_API_PORT: String(server.port) });
     expect(complaints[0]).toContain("is not P2PD");
   }
+});
+
+test("a pipe that the daemon refuses ends nc with the daemon's words", async () => {
+  const raddr = ["127.0.0.1", 1];
+  for (const said of ["the connection was closed meanwhile", undefined]) {
+    using server = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: (request) =>
+        request.url.includes("/pipe/")
+          ? Response.json({ error: 20, msg: said }, { status: 410 })
+          : Response.json({ error: 0, raddr }),
+    });
+    const { complaints } = await run(["nc", "self"], 1, { P2PD_API_PORT: String(server.port) });
+    expect(complaints[0]).toContain(said ?? "refused the pipe");
+  }
+});
+
+test("a daemon that hangs up is told from one that does not run", async () => {
+  using listener = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: { open: (socket) => void socket.end(), data: () => undefined },
+  });
+  const { complaints } = await run(["addr"], 1, { P2PD_API_PORT: String(listener.port) });
+  expect(complaints[0]).toContain("did not answer");
+});
+
+test("the local socket serves commands as the port does, without a token", async () => {
+  expect(daemon.printed).toContain(`api: answers on ${apiSocket} as well`);
+  const sent = crypto.getRandomValues(new Uint8Array(1000));
+  const { bytes } = await run(["nc", "self", "--service", "echo"], 0, { P2PD_API_SOCKET: apiSocket }, sent);
+  expect(Buffer.compare(bytes(), sent)).toBe(0);
 });
 
 test.each([

@@ -46,8 +46,7 @@ export function testTerminal(
     cwd: directory,
     home: directory,
     platform: "linux",
-    input: () =>
-      input instanceof ReadableStream ? input : new Blob([input as Uint8Array<ArrayBuffer>]).stream(),
+    input: () => (input instanceof ReadableStream ? input : new Blob([input]).stream()),
     isInteractive,
     output,
     print,
