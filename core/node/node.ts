@@ -99,9 +99,9 @@ export class Node implements NodeApi {
           node.#emit("network", { addr: node.address() });
         },
       });
-      queueMicrotask(() => {
-        node.#emit("ready", { id: node.id, addr: node.address() });
-      });
+      // A task later, so that who awaits the start can subscribe first.
+      const ready = (): void => node.#emit("ready", { id: node.id, addr: node.address() });
+      world.time.after(0, ready, { background: true });
       return node;
     } catch (error) {
       identity.release();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { P2pdError } from "../../../core/errors.ts";
-import { formatIp } from "../../../core/ip.ts";
+import { type Family, formatIp } from "../../../core/ip.ts";
 import {
   ADDRESS_DELTA_TYPES,
   ADDRESS_MAX_LENGTH,
@@ -187,7 +187,7 @@ function addresses(): fc.Arbitrary<Address> {
       path: fc.stringMatching(/^([a-z0-9.-]{1,5}(\/[a-z]{1,3}){0,2})?$/),
     })
     .map((value) => (value.scheme.startsWith("ws") ? value : { ...value, path: "" }));
-  const nic = fc.constantFrom(4, 6).chain((family) => {
+  const nic = fc.constantFrom<Family>(4, 6).chain((family) => {
     const length = family === 4 ? 4 : 16;
     const ip = fc
       .uint8Array({ minLength: length, maxLength: length })
@@ -200,7 +200,7 @@ function addresses(): fc.Arbitrary<Address> {
     return fc.record(
       {
         index: fc.integer({ min: 0, max: 65535 }),
-        family: fc.constant(family as 4 | 6),
+        family: fc.constant(family),
         external: ip,
         address: ip,
         port,

@@ -1,0 +1,412 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { P2pdError } from "../../../core/errors.ts";
+import type { SecureStream } from "../../../core/net/world.ts";
+import { createRealWorld } from "../../../core/net/real-world.ts";
+import { openIdentity } from "../../../core/node/identity.ts";
+import type { Node } from "../../../core/node/node.ts";
+import type { Connection, NodeEvent, TimelineEntry } from "../../../core/node/node-api.ts";
+import { decodeAddress, encodeAddress } from "../../../core/wire/address.ts";
+import { startNode, stopAll, temporaryDirectory } from "./start-node.ts";
+
+const world = createRealWorld();
+afterEach(stopAll);
+
+describe("open self", () => {
+  test("goes by a real connection with TLS, and the far end answers ECHO", async () => {
+    const node = await startNode();
+    const connection = await node.open("con", "self");
+    expect(connection).toMatchObject({
+      name: "con",
+      direction: "out",
+      peer: { id: node.id },
+      strategy: "direct",
+      path: "direct/tcp",
+      transport: "tcp",
+      cipher: expect.stringMatching(/^TLS_/),
+      route: { af: 2, nic_ips: ["127.0.0.1"] },
+    });
+    expect(connection.pipe.remote).toEqual({ ip: "127.0.0.1", port: node.port });
+    expect(connection.pipe.fd).toBeGreaterThan(2);
+    expect(connection.timeline.map(({ event }) => event)).toEqual([
+      "connecting",
+      "connected",
+      "authenticated",
+      "greeted",
+    ]);
+    expect(await ask(connection, "ECHO hello")).toBe("hello");
+    expect(connection.rttMs).toBeGreaterThan(0);
+    expect([connection.pipe.sent, connection.pipe.received]).toEqual([10, 5]);
+    expect(node.connection("con")).toBe(connection);
+    expect(node.connections()).toEqual([connection]);
+    expect(await node.accept(0)).toBeUndefined();
+  });
+
+  test("is what the own id and the own address mean too, however old the address", async () => {
+    const node = await startNode();
+    const old = encodeAddress({ ...decodeAddress(node.address()), nics: [], machine: "AAAAAAAAAAA" });
+    for (const [name, target] of [
+      ["a", node.id],
+      ["b", node.address()],
+      ["c", old],
+    ] as const) {
+      expect(await ask(await node.open(name, target), "ECHO x")).toBe("x");
+    }
+  });
+
+  test("what is no ECHO is not answered, and the end is", async () => {
+    const node = await startNode();
+    const { pipe } = await node.open("con", "self");
+    await pipe.send("hello");
+    pipe.end();
+    await pipe.closed;
+    expect(pipe.received).toBe(0);
+  });
+});
+
+describe("a name", () => {
+  test("is refused when it is malformed, reserved or taken", async () => {
+    const node = await startNode();
+    for (const name of ["", "a b", "x".repeat(65), "ä", "a/b"]) {
+      await expect(node.open(name, "self")).rejects.toMatchObject({ code: "bad-argument" });
+    }
+    for (const name of ["self", "all", ".", ".."]) {
+      await expect(node.open(name, "self")).rejects.toMatchObject({ code: "reserved-name" });
+    }
+    const first = node.open("con", "self");
+    await expect(node.open("con", "self")).rejects.toMatchObject({ code: "name-taken" });
+    await first;
+    await expect(node.open("con", "self")).rejects.toMatchObject({ code: "name-taken" });
+  });
+
+  test("is free again after a failed open and after a close", async () => {
+    const node = await startNode();
+    await expect(node.open("con", "nonsense")).rejects.toMatchObject({ code: "bad-argument" });
+    await node.open("con", "self");
+    await node.close("con");
+    await node.open("con", "self");
+  });
+
+  test("that is not there is said to be not there", async () => {
+    const node = await startNode();
+    expect(() => node.connection("x".repeat(100))).toThrow("there is no connection named");
+    await expect(node.close("con")).rejects.toMatchObject({ code: "no-such-connection" });
+  });
+});
+
+describe("two nodes of one machine", () => {
+  test("meet by the address line; the connection answers ECHO until it is taken", async () => {
+    const [a, b] = [await startNode(), await startNode()];
+    const events = record(b);
+    const near = await a.open("con", b.address());
+    expect(await ask(near, "ECHO one")).toBe("one");
+    await near.pipe.send("hello");
+    const far = (await b.accept(5000)) as Connection;
+    expect(far).toMatchObject({ name: "in-1", direction: "in", peer: { id: a.id }, path: "direct/tcp" });
+    expect(await receive(far)).toBe("hello");
+    await near.pipe.send("ECHO two");
+    expect(await receive(far)).toBe("ECHO two");
+    expect(await ask(far, "answer", near)).toBe("answer");
+    expect(events.map(({ event }) => event)).toContain("incoming");
+    expect(far.rttMs).toBeGreaterThan(0);
+  });
+
+  test("a waiting accept gets the next connection; one that gives up gets nothing", async () => {
+    const [a, b] = [await startNode(), await startNode()];
+    const giveUp = new AbortController();
+    const abandoned = b.accept(60_000, giveUp.signal);
+    giveUp.abort();
+    expect(await abandoned).toBeUndefined();
+    expect(await b.accept(1)).toBeUndefined();
+    const waiting = b.accept(60_000);
+    await a.open("con", b.address());
+    expect((await waiting)?.peer.id).toBe(a.id);
+  });
+
+  test("a callback takes connections instead of the queue, until it is stopped", async () => {
+    const [a, b] = [await startNode(), await startNode()];
+    const { promise, resolve } = Promise.withResolvers<Connection>();
+    const stop = b.onConnection(resolve);
+    const near = await a.open("con", b.address());
+    await near.pipe.send("ECHO x");
+    expect(await receive(await promise)).toBe("ECHO x");
+    stop();
+    expect(await ask(await a.open("con2", b.address()), "ECHO y")).toBe("y");
+  });
+
+  test("an untaken connection that its peer closes leaves the queue", async () => {
+    const [a, b] = [await startNode(), await startNode()];
+    const closed = event(b, "closed");
+    await a.open("con", b.address());
+    await a.close("con");
+    expect((await closed).data).toMatchObject({ name: "in-1" });
+    expect(await b.accept(0)).toBeUndefined();
+    expect(b.connections()).toEqual([]);
+  });
+
+  test("what a lost peer had sent can still be read, and then the name is gone", async () => {
+    const [a, b] = [await startNode(), await startNode()];
+    const near = await a.open("con", b.address());
+    const far = (await b.accept(5000)) as Connection;
+    await near.pipe.send("last words");
+    await until(() => far.pipe.received === 10);
+    const closed = event(b, "closed");
+    await a.close();
+    expect(String((await closed).data["reason"])).toContain("stopped");
+    expect(await receive(b.connection("in-1"))).toBe("last words");
+    await until(() => b.connections().length === 0);
+  });
+
+  test("the oldest of too many that nobody takes is refused", async () => {
+    const [a, b] = [await startNode(), await startNode()];
+    const refused = event(b, "status");
+    const first = await a.open("first", b.address());
+    for (let i = 0; i < 256; i++) await a.open(`con-${i}`, b.address());
+    expect(String((await refused).data["detail"])).toContain("in-1 was refused");
+    expect(await first.pipe.closed).toMatchObject({ code: "unavailable" });
+    const incoming = b.status().find(({ part }) => part === "incoming");
+    expect(incoming?.detail).toContain("256 wait to be taken, 1 had to make room");
+  });
+});
+
+describe("an open that fails", () => {
+  test("names every attempt and leaves a timeline", async () => {
+    const [a, b] = [await startNode(), await startNode()];
+    const address = b.address();
+    await b.close();
+    const error = await failure(a.open("con", address));
+    expect(error.code).toBe("connect-failed");
+    const { attempts, timeline } = error.detail as { attempts: TimelineEntry[]; timeline: TimelineEntry[] };
+    expect(new Set(attempts.map(({ strategy }) => strategy))).toEqual(
+      new Set(["direct", "reverse", "punch", "relay"]),
+    );
+    expect(attempts[0]).toMatchObject({
+      strategy: "direct",
+      candidate: expect.stringContaining("127.0.0.1"),
+    });
+    expect(timeline.some(({ event }) => event === "failed")).toBe(true);
+    expect(error.message).toContain("direct 127.0.0.1");
+  });
+
+  test("a node with another key at that place is not taken for the one that was asked for", async () => {
+    const [a, b] = [await startNode(), await startNode()];
+    const stranger = openIdentity(temporaryDirectory(), world);
+    stranger.release();
+    const error = await failure(
+      a.open("con", encodeAddress({ ...decodeAddress(b.address()), id: stranger.id })),
+    );
+    expect(error.code).toBe("connect-failed");
+    expect(error.message).toContain("key");
+    expect(b.connections()).toEqual([]);
+  });
+
+  test("says what is in the way when it is told to use what cannot work", async () => {
+    const node = await startNode();
+    expect((await failure(node.open("a", "self", { transport: "udp" }))).message).toContain("transport=udp");
+    expect((await failure(node.open("b", "self", { strategies: ["punch"] }))).message).toContain(
+      "not allowed here",
+    );
+    const bare = encodeAddress({ ...decodeAddress(node.address()), id: (await startNode()).id, nics: [] });
+    expect((await failure(node.open("c", bare))).message).toContain("no endpoint of the address");
+    const stranger = openIdentity(temporaryDirectory(), world);
+    stranger.release();
+    expect((await failure(node.open("d", stranger.id))).code).toBe("no-such-peer");
+  });
+
+  test("is over at its deadline when the peer says nothing", async () => {
+    const node = await startNode();
+    const silent = await world.listenTcp({ local: { ip: "127.0.0.1", port: 0 }, accept: () => undefined });
+    const stranger = openIdentity(temporaryDirectory(), world);
+    stranger.release();
+    const target = encodeAddress({
+      ...decodeAddress(node.address()),
+      id: stranger.id,
+      nics: [
+        {
+          index: 0,
+          family: 4,
+          address: "127.0.0.1",
+          port: silent.local.port,
+          nat: "unknown",
+          delta: "unknown",
+          deltaValue: 0,
+        },
+      ],
+    });
+    expect((await failure(node.open("con", target, { timeoutMs: 100 }))).code).toBe("connect-failed");
+    silent.close();
+  });
+});
+
+describe("a start", () => {
+  test("tells ready with the address, and what is up in words", async () => {
+    const node = await startNode();
+    const ready = event(node, "ready");
+    expect((await ready).data).toMatchObject({ id: node.id });
+    expect(node.status().map(({ part }) => part)).toEqual([
+      "tcp4",
+      "tcp6",
+      "incoming",
+      "stun",
+      "brokers",
+      "portmap",
+    ]);
+    expect(node.interfaces().length).toBeGreaterThan(0);
+    const address = decodeAddress(node.address());
+    expect(address.id).toBe(node.id);
+    expect(address.nics.every(({ port }) => port === node.port)).toBe(true);
+  });
+
+  test("takes a port of the machine, and the next one where that is taken", async () => {
+    const [a, b] = [await startNode({}, "derived"), await startNode({}, "derived")];
+    expect(a.port).toBeGreaterThanOrEqual(10_000);
+    expect(b.port).not.toBe(a.port);
+  });
+
+  test("with a port that is taken fails, names it, and gives the directory free", async () => {
+    const other = await startNode();
+    const dataDir = temporaryDirectory();
+    const error = await failure(startNode({ dataDir, listenPort: other.port }));
+    expect(error).toMatchObject({
+      code: "address-in-use",
+      message: expect.stringContaining(`listenPort ${other.port}`),
+    });
+    expect(existsSync(join(dataDir, "node.lock"))).toBe(false);
+  });
+
+  test("with a malformed service fails with the reason", async () => {
+    const error = await failure(startNode({ services: [{ name: "ssh", to: "22" }] }));
+    expect(error.code).toBe("bad-argument");
+  });
+
+  test("restricted to NICs that are not there still serves this machine", async () => {
+    const node = await startNode({ interfaces: ["nosuchnic"] });
+    expect(await ask(await node.open("con", "self"), "ECHO x")).toBe("x");
+  });
+});
+
+describe("a close", () => {
+  test("leaves no descriptor, no lock, and may be asked for twice", async () => {
+    const dataDir = temporaryDirectory();
+    const warm = await startNode();
+    await ask(await warm.open("con", "self"), "ECHO x");
+    await warm.close();
+    const before = descriptors();
+    const node = await startNode({ dataDir });
+    const other = await startNode();
+    await ask(await node.open("a", "self"), "ECHO x");
+    await ask(await node.open("b", "self", { service: "echo" }), "x");
+    await node.open("c", other.address());
+    const idle = await world.connectTcp({ remote: { ip: "127.0.0.1", port: node.port }, timeoutMs: 1000 });
+    const gone = ended(idle);
+    await Promise.all([node.close(), node.close()]);
+    await gone;
+    await other.close();
+    await until(() => descriptors() <= before);
+    expect(existsSync(join(dataDir, "node.lock"))).toBe(false);
+    await expect(node.open("d", "self")).rejects.toMatchObject({ code: "closed" });
+  });
+
+  test("stops an open that is under way", async () => {
+    const node = await startNode();
+    const opening = failure(node.open("con", "self"));
+    await node.close();
+    expect(["connect-failed", "closed"]).toContain((await opening).code);
+  });
+
+  test("of a hundred connections at once leaves none", async () => {
+    const node = await startNode();
+    await node.open("warm", "self");
+    const before = descriptors();
+    const all = await Promise.all(Array.from({ length: 100 }, (_, i) => node.open(`con-${i}`, "self")));
+    expect(await Promise.all(all.map((connection, i) => ask(connection, `ECHO ${i}`)))).toEqual(
+      all.map((_, i) => `${i}`),
+    );
+    await Promise.all(all.map(({ name }) => node.close(name)));
+    expect(node.connections().map(({ name }) => name)).toEqual(["warm"]);
+    await until(() => descriptors() <= before);
+  });
+});
+
+test("a peer that talks nonsense is counted and does no harm", async () => {
+  const node = await startNode();
+  const remote = { ip: "127.0.0.1", port: node.port };
+  const plain = await world.connectTcp({ remote, timeoutMs: 1000 });
+  const over = ended(plain);
+  plain.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
+  await over;
+  const { credentials, release } = openIdentity(temporaryDirectory(), world);
+  release();
+  const secure = await world.secure(await world.connectTcp({ remote, timeoutMs: 1000 }), {
+    role: "client",
+    credentials,
+    timeoutMs: 1000,
+  });
+  const reset = ended(secure);
+  secure.write(new Uint8Array(100).fill(255));
+  await reset;
+  await until(() => node.status().some(({ detail }) => detail.includes("2 failed before their greeting")));
+  expect(await ask(await node.open("con", "self"), "ECHO x")).toBe("x");
+});
+
+async function ask(connection: Connection, text: string, at = connection): Promise<string> {
+  await connection.pipe.send(text);
+  return receive(at);
+}
+
+async function receive({ pipe }: Connection): Promise<string> {
+  return new TextDecoder().decode((await pipe.recv("all", 5000)).bytes);
+}
+
+function record(node: Node): NodeEvent[] {
+  const events: NodeEvent[] = [];
+  node.subscribe((told) => events.push(told));
+  return events;
+}
+
+function event(node: Node, name: NodeEvent["event"]): Promise<NodeEvent> {
+  return new Promise((resolve) => {
+    const stop = node.subscribe((told) => {
+      if (told.event !== name) return;
+      stop();
+      resolve(told);
+    });
+  });
+}
+
+async function failure(promise: Promise<unknown>): Promise<P2pdError> {
+  return promise.then(
+    () => {
+      throw new Error("it did not fail");
+    },
+    (error: unknown) => error as P2pdError,
+  );
+}
+
+function ended(stream: SecureStream | Awaited<ReturnType<typeof world.connectTcp>>): Promise<void> {
+  return new Promise((resolve) => {
+    stream.attach({
+      data: () => undefined,
+      drain: () => undefined,
+      end: () => stream.end(),
+      close: () => resolve(),
+    });
+  });
+}
+
+function descriptors(): number {
+  return existsSync("/proc/self/fd") ? readdirSync("/proc/self/fd").length : 0;
+}
+
+async function until(isTrue: () => boolean): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  let left = 3000;
+  const look = (): void => {
+    if (isTrue()) resolve();
+    else if (left-- === 0) reject(new Error("it did not come to be"));
+    else setTimeout(look, 5);
+  };
+  look();
+  return promise;
+}
