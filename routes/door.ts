@@ -42,7 +42,7 @@ export interface Door {
   /** To be given every connection that a listener accepts. */
   readonly accept: (client: ByteStream) => void;
   readonly counts: Readonly<DoorCounts>;
-  /** Aborts the connections that have not finished their heads, and those that were spliced. */
+  /** Aborts the connections that have not finished their heads; the others have left the door. */
   close(): void;
 }
 

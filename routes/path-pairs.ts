@@ -4,10 +4,12 @@ import { badArgument } from "./errors.ts";
 /** The pairs of `rest` (percent-encoded, without a leading slash), whose keys must be among `known`. */
 export function readPathPairs(rest: string, known: readonly string[]): Record<string, string> {
   const pairs: Record<string, string> = {};
-  const segments = rest.replace(/\/$/, "").split("/");
+  const segments = rest.split("/");
   for (let i = 0; i < segments.length; i += 2) {
     const key = segments[i] as string;
     const value = segments[i + 1];
+    // A slash behind the last pair.
+    if (key === "" && value === undefined) break;
     if (!known.includes(key)) throw badArgument("a parameter in the path", key, `one of ${known.join(", ")}`);
     if (value === undefined) throw badArgument(key, "", `a value behind it, as /${key}/VALUE`);
     pairs[key] = decodeURIComponent(value);

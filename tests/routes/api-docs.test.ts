@@ -10,7 +10,7 @@ import { createLoopbackNode, type LoopbackNode } from "./loopback-node.ts";
 
 interface Operation {
   readonly summary?: string;
-  readonly parameters?: readonly { name: string; in: string; required: boolean; example?: unknown }[];
+  readonly parameters?: readonly { name: string; in: string; required: boolean; example?: string }[];
   readonly requestBody?: { content: Record<string, { example?: unknown }> };
   readonly responses: Record<string, { content: Record<string, { example: unknown }> }>;
 }
@@ -83,7 +83,8 @@ test("docs/api.md and the OpenAPI description have the same requests", () => {
     `${verb} ${path}`.replaceAll(/\{([a-z]+)\}/g, (_, name: string) => name.toUpperCase()),
   );
   const documented = [...docs.matchAll(/^\| `([A-Z]+ \/[^`]*)` \|/gm)].map((match) => match[1]);
-  expect(documented.toSorted()).toEqual(described.toSorted());
+  expect(new Set(documented)).toEqual(new Set(described));
+  expect(documented.length).toBe(described.length);
   expect(described.length).toBeGreaterThan(20);
 });
 
@@ -115,7 +116,7 @@ test("the examples work when they are pressed one after another", async () => {
 });
 
 test("the pages come from the program alone: nothing in them names another site", async () => {
-  const page = await fetch(`${api.url}`);
+  const page = await fetch(api.url);
   expect([page.status, new URL(page.url).pathname]).toEqual([200, "/swagger"]);
   const html = await page.text();
   const parts = [...html.matchAll(/(?:src|href)="([^"]+)"/g)].map((match) => match[1] as string);
@@ -146,12 +147,12 @@ function press(verb: string, path: string, operation: Operation): Promise<Respon
   let target = path;
   const query = new URLSearchParams();
   for (const { name, in: where, example } of operation.parameters ?? []) {
-    if (where === "path") target = target.replace(`{${name}}`, encodeURIComponent(String(example)));
-    else if (example !== undefined) query.set(name, String(example));
+    if (where === "path") target = target.replace(`{${name}}`, encodeURIComponent(example ?? ""));
+    else if (example !== undefined) query.set(name, example);
   }
   const json = operation.requestBody?.content["application/json"]?.example;
   const body = json === undefined ? (verb === "POST" ? "octets" : undefined) : JSON.stringify(json);
-  return fetch(`${api.url.slice(0, -1)}${target}?${query}`, {
+  return fetch(`${api.url.slice(0, -1)}${target}?${query.toString()}`, {
     method: verb,
     ...(body === undefined ? {} : { body }),
   });

@@ -128,6 +128,8 @@ test("subscriptions are opened, listed, taken from and removed", async () => {
   expect(await get(path)).toMatchObject({ status: 409, error: 9 });
   expect(await get(`/sub/${name}/name/all`)).toMatchObject({ status: 409, error: 10 });
   expect(await get(`/sub/${name}/name/bad/msg_p/(`)).toMatchObject({ status: 400, error: 11 });
+  expect(await get(`/sub/${name}/name/empty/msg_p//addr_p/`)).toMatchObject({ error: 0, sub: ["", ""] });
+  expect(await call("DELETE", `/sub/${name}/name/empty/`)).toMatchObject({ error: 0, unsub: "empty" });
   expect(((await get(`/sub/${name}`))["subs"] as object[]).length).toBe(2);
   await get(`/p2p/send/${name}/hel%2Flo`);
   expect(await get(`/p2p/recv/${name}?sub=greetings`)).toMatchObject({ data: "hel/lo" });
@@ -149,12 +151,12 @@ test("patterns without a subscription have a queue of their own from the first r
 test("accept names the next incoming connection, and a client that goes away takes none", async () => {
   const left = new AbortController();
   const gone = fetch(`${api.url}p2p/accept`, { signal: left.signal }).catch(() => "gone");
-  await Bun.sleep(20);
+  await waiters(1);
   left.abort();
   expect(await gone).toBe("gone");
-  await Bun.sleep(20);
+  await waiters(0);
   const waiting = get("/p2p/accept?timeout=5");
-  await Bun.sleep(20);
+  await waiters(1);
   await node.incoming("in-1");
   expect(await waiting).toMatchObject({ error: 0, name: "in-1", direction: "in" });
   expect(await get("/p2p/accept/timeout/0.01")).toMatchObject({ status: 504, error: 5 });
@@ -346,6 +348,10 @@ async function call(
     ...(body === undefined ? {} : { body }),
   });
   return { ...((await answer.json()) as Record<string, unknown>), status: answer.status };
+}
+
+async function waiters(count: number): Promise<void> {
+  while (node.waiting() !== count) await Bun.sleep(1);
 }
 
 async function open(service?: string): Promise<string> {

@@ -12,6 +12,8 @@ import { parseEndpoint } from "../../core/ip.ts";
 export interface LoopbackNode extends NodeApi {
   /** The other ends, in the order in which they were opened. */
   readonly far: ByteStream[];
+  /** How many wait in `accept`. */
+  waiting(): number;
   /** Hands a connection to whoever waits in `accept`. */
   incoming(name: string): Promise<void>;
   emit(event: NodeEvent): void;
@@ -107,6 +109,7 @@ export async function createLoopbackNode(world: World): Promise<LoopbackNode> {
       takers.push(settle);
       return promise;
     },
+    waiting: () => takers.length,
     async incoming(name) {
       const connection = await connect(name, undefined, "in");
       takers.shift()?.(connection);
