@@ -51,12 +51,11 @@ export function closeError(error: Error | undefined, local: Endpoint, remote: En
   if (system === "ETIMEDOUT") {
     return new P2pdError("timeout", `${who} was lost: no answer (${system})`, { system }, { cause: error });
   }
-  const isProtocol = /SSL|TLS|CERT/i.test(system);
-  const text = isProtocol ? "broke the rules of TLS" : "was cut off by the other side";
-  return new P2pdError(
-    isProtocol ? "protocol" : "closed",
-    `${who} ${text} (${system === "" ? error.message : system})`,
-    { system },
-    { cause: error },
-  );
+  const [code, text] = /^(ERR_SSL|ERR_TLS|EPROTO)/.test(system)
+    ? (["protocol", "broke the rules of TLS"] as const)
+    : /^E[A-Z0-9]+$/.test(system)
+      ? (["closed", "was cut off by the other side"] as const)
+      : (["internal", "was given up, since its receiver failed"] as const);
+  const why = system === "" || code === "internal" ? error.message : system;
+  return new P2pdError(code, `${who} ${text} (${why})`, { system }, { cause: error });
 }

@@ -117,8 +117,10 @@ export function createSocketStream(socket: BunSocket, local: Endpoint, remote: E
     else socket.shutdown();
   };
 
+  const mayDeliver = (): boolean => handlers !== undefined && !paused;
+
   const deliverHeld = (): void => {
-    while (handlers !== undefined && !paused && held.length > 0) handlers.data(held.shift() as Uint8Array);
+    while (mayDeliver() && held.length > 0) handlers?.data(held.shift() as Uint8Array);
     if (handlers === undefined || held.length > 0) return;
     if (endHeld && !paused) {
       endHeld = false;
@@ -158,7 +160,8 @@ export function createSocketStream(socket: BunSocket, local: Endpoint, remote: E
       if (finSent) socket.end();
     },
     error(error) {
-      failure ??= closeError(error, local, remote);
+      // Also what a receiver threw: it cannot be trusted to know where it stands, so the connection ends.
+      stream.abort(closeError(error, local, remote));
     },
     close(error) {
       if (taken) return redirected?.close(error);

@@ -8,9 +8,10 @@
 import { type NativeSockets, nativeSockets } from "../../native/sockets.ts";
 import { P2pdError } from "../errors.ts";
 import { type Endpoint, familyOf, formatEndpoint, sameEndpoint } from "../ip.ts";
-import { endpointFrom, endpointsOf, isLinkLocal6, socketAddressOf, zoneOf } from "./socket-endpoints.ts";
+import { endpointFrom, isLinkLocal6, socketAddressOf, zoneOf } from "./socket-endpoints.ts";
 import { openError } from "./socket-errors.ts";
 import { type BunSocket, createSocketStream, SOCKET_HANDLERS, type SocketEvents } from "./socket-stream.ts";
+import { type ConnectAttempt, connectByName } from "./tcp-connect-plain.ts";
 import type { ByteStream, ConnectOptions } from "./world.ts";
 
 /** See `World.connectTcp`. */
@@ -23,18 +24,12 @@ export async function connectTcp(options: ConnectOptions): Promise<ByteStream> {
   if (remote.port === 0) throw new P2pdError("bad-argument", `${what}: port 0 cannot be connected to`);
   if (options.signal?.aborted === true) throw new P2pdError("aborted", `${what}: aborted before it began`);
   const native = nativeFor(options, what);
-  const attempt = native === undefined ? connectByName(options) : connectByDescriptor(native, options, what);
+  const attempt =
+    native === undefined ? connectByName(options.remote) : connectByDescriptor(native, options, what);
   return settle(attempt, options, what);
 }
 
-/** One connect under way. */
-interface Attempt {
-  readonly done: Promise<ByteStream>;
-  /** Closes what there is, now or as soon as it can be. */
-  cancel(): void;
-}
-
-async function settle({ done, cancel }: Attempt, options: ConnectOptions, what: string): Promise<ByteStream> {
+function settle(attempt: ConnectAttempt, options: ConnectOptions, what: string): Promise<ByteStream> {
   const { timeoutMs, signal } = options;
   return new Promise((resolve, reject) => {
     const finish = (): void => {
@@ -43,7 +38,7 @@ async function settle({ done, cancel }: Attempt, options: ConnectOptions, what: 
     };
     const giveUp = (error: P2pdError): void => {
       finish();
-      cancel();
+      attempt.cancel();
       reject(error);
     };
     const onAbort = (): void => giveUp(new P2pdError("aborted", `${what}: aborted`));
@@ -52,7 +47,7 @@ async function settle({ done, cancel }: Attempt, options: ConnectOptions, what: 
       timeoutMs,
     );
     signal?.addEventListener("abort", onAbort, { once: true });
-    done.then(
+    attempt.done.then(
       (stream) => {
         finish();
         resolve(stream);
@@ -77,7 +72,7 @@ function nativeFor(options: ConnectOptions, what: string): NativeSockets | undef
   }
 }
 
-function connectByDescriptor(native: NativeSockets, options: ConnectOptions, what: string): Attempt {
+function connectByDescriptor(native: NativeSockets, options: ConnectOptions, what: string): ConnectAttempt {
   const fd = openConnecting(native, options, what);
   const { promise, resolve, reject } = Promise.withResolvers<ByteStream>();
   let socket: BunSocket | undefined;
@@ -174,31 +169,6 @@ function scopeFor({ local, remote, device }: ConnectOptions, what: string): numb
     "unreachable",
     `${what}: a link-local address needs the NIC, or a link-local address of this machine to come from`,
   );
-}
-
-function connectByName({ remote }: ConnectOptions): Attempt {
-  let cancelled = false;
-  const ignore: SocketEvents = { data() {}, drain() {}, end() {}, close() {}, error() {} };
-  const done = Bun.connect<SocketEvents>({
-    hostname: remote.ip,
-    port: remote.port,
-    allowHalfOpen: true,
-    data: ignore,
-    socket: { ...SOCKET_HANDLERS, connectError() {} },
-  }).then((opened) => {
-    const socket = opened as BunSocket;
-    const ends = endpointsOf(socket);
-    const { stream, events } = createSocketStream(socket, ends.local, ends.remote);
-    socket.data = events;
-    if (cancelled) stream.abort();
-    return stream;
-  });
-  return {
-    done,
-    cancel() {
-      cancelled = true;
-    },
-  };
 }
 
 function describe({ remote, local, device }: ConnectOptions): string {

@@ -3,7 +3,7 @@
  * wrappings of a node's P-256 key: no authority vouches for them, so the handshake accepts any, and the
  * proven key itself is compared here with the one that was dialled.
  */
-import { P2pdError } from "../errors.ts";
+import { P2pdError, toP2pdError } from "../errors.ts";
 import { formatEndpoint } from "../ip.ts";
 import { bridgeStream } from "./bridge-stream.ts";
 import { type BunSocket, createSocketStream, takeSocket, TLS_SOCKET_HANDLERS } from "./socket-stream.ts";
@@ -143,7 +143,7 @@ function provenKey(socket: BunSocket, what: string): Uint8Array {
 function handshakeError(thrown: unknown, what: string): P2pdError {
   if (thrown instanceof P2pdError) return thrown;
   if (thrown === undefined) return new P2pdError("closed", `${what}: the peer closed during the handshake`);
-  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  const text = toP2pdError(thrown).message;
   const system = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "";
   const wasCut = system === "ECONNRESET" || system === "EPIPE";
   if (wasCut)

@@ -29,7 +29,7 @@ export function createTestIdentity(curve: "P-256" | "P-384" = "P-256"): TestIden
   const y = Buffer.from(jwk.y as string, "base64url");
   return {
     credentials: {
-      privateKeyPem: privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+      privateKeyPem: privateKey.export({ type: "pkcs8", format: "pem" }),
       certificatePem: pem(der),
     },
     key: Uint8Array.of(2 + ((y.at(-1) as number) & 1), ...Buffer.from(jwk.x as string, "base64url")),

@@ -3,7 +3,9 @@ import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import type { P2pdError } from "../../../core/errors.ts";
 import { createRealWorld } from "../../../core/net/real-world.ts";
+import { connectByName } from "../../../core/net/tcp-connect-plain.ts";
 import type { ByteStream, ConnectOptions, SecureStream, StreamHandlers } from "../../../core/net/world.ts";
+import { nativeSockets } from "../../../native/sockets.ts";
 import { createTestIdentity } from "./credentials.ts";
 
 const world = createRealWorld();
@@ -77,6 +79,20 @@ describe("a byte stream", () => {
     a.abort();
   });
 
+  test("whose receiver throws is closed with that error", async () => {
+    const [a, b] = await pair();
+    const closed = Promise.withResolvers<P2pdError | undefined>();
+    const data = (): never => {
+      throw new Error("receiver at fault");
+    };
+    a.attach({ ...quiet, data, close: closed.resolve });
+    b.write(text("x"));
+    const error = await closed.promise;
+    expect(error?.code).toBe("internal");
+    expect(error?.message).toContain("receiver at fault");
+    expect((await collect(b).closed)?.code).toBe("closed");
+  });
+
   test("whose pieces are small arrives in order after a full buffer", async () => {
     const [a, b] = await pair();
     a.attach(quiet);
@@ -121,6 +137,53 @@ describe("a connect", () => {
     const failure = await connect({ remote, local: elsewhere }).catch((error: P2pdError) => error.message);
     expect(failure).toContain(`127.0.0.1:${closedPort} from 203.0.113.1`);
     expect(await codeOf(connect({ remote, signal: AbortSignal.abort() }))).toBe("aborted");
+  });
+
+  test("by host and port alone, as where there are no system calls, stands or is given up", async () => {
+    const { promise, resolve } = Promise.withResolvers<ByteStream>();
+    const listener = await world.listenTcp({ local: loopback, accept: resolve });
+    const near = keep(await connectByName(listener.local).done);
+    expect(near.remote).toEqual(listener.local);
+    near.write(text("plain"));
+    near.end();
+    expect(await collect(keep(await promise)).ended).toBe("plain");
+    const given = connectByName(listener.local);
+    given.cancel();
+    expect((await collect(await given.done).closed)?.code).toBe("aborted");
+    listener.close();
+    const attempt = connectByName(listener.local).done;
+    expect(await attempt.then(String, (error: { code: string }) => error.code)).toBe("ECONNREFUSED");
+  });
+
+  test.skipIf(!hasFdList)(
+    "that nobody answers ends by its timeout or its signal, with no descriptor left",
+    async () => {
+      const native = nativeSockets();
+      const deaf = native.openStream(4);
+      native.bind(deaf, { octets: Uint8Array.of(127, 0, 0, 1), port: 0, scope: 0 });
+      native.listen(deaf, 0);
+      const remote = { ip: "127.0.0.1", port: native.localAddress(deaf).port };
+      keep(await connect({ remote })); // fills its queue: later SYNs are dropped
+      const before = countFds();
+      expect(await codeOf(connect({ remote, timeoutMs: 30 }))).toBe("timeout");
+      const controller = new AbortController();
+      const aborted = codeOf(connect({ remote, signal: controller.signal }));
+      world.time.after(10, () => controller.abort());
+      expect(await aborted).toBe("aborted");
+      await settled(() => countFds() <= before);
+      native.close(deaf);
+    },
+  );
+
+  test.skipIf(!hasFdList)("and a listener and a UDP socket may be tied to a NIC", async () => {
+    const device = "lo";
+    const listener = await world.listenTcp({ local: loopback, device, accept: keep });
+    keep(await connect({ remote: listener.local, device }));
+    listener.close();
+    (await world.openUdp({ local: loopback, device })).close();
+    expect(await codeOf(world.listenTcp({ local: loopback, device: "nonesuch0", accept: keep }))).toBe(
+      "unreachable",
+    );
   });
 
   test.skipIf(!hasFdList)("that fails, is aborted or times out leaves no descriptor", async () => {
@@ -231,6 +294,21 @@ describe("TLS", () => {
     expect(await codeWhen((port) => say(port, text("GET / HTTP/1.0\r\n\r\n"), false))).toBe("protocol");
     expect(await codeWhen((port) => say(port, new Uint8Array(0), true))).toBe("closed");
     expect(await codeWhen((port) => say(port, new Uint8Array(0), false), 50)).toBe("timeout");
+  });
+
+  test("is given up by its signal, and refuses a stream that has ended", async () => {
+    const [a, b] = await pair();
+    const controller = new AbortController();
+    const secured = codeOf(world.secure(a, { ...options("client", alice), signal: controller.signal }));
+    controller.abort();
+    expect(await secured).toBe("aborted");
+    expect(await codeOf(world.secure(a, options("client", alice)))).toBe("closed");
+    b.abort();
+    expect(await codeOf(world.secure(b, options("server", alice)))).toBe("closed");
+    const [c] = await pair();
+    expect(await codeOf(world.secure(c, { ...options("client", alice), signal: AbortSignal.abort() }))).toBe(
+      "aborted",
+    );
   });
 
   test("runs over a stream that is no socket", async () => {
@@ -388,7 +466,8 @@ async function exchange(stream: ByteStream, mebibytes: number): Promise<{ sent: 
   const received = createHash("sha256");
   const sent = createHash("sha256");
   const block = world.randomBytes(1 << 20);
-  const { promise, resolve } = Promise.withResolvers<void>();
+  const allSent = Promise.withResolvers<void>();
+  const allReceived = Promise.withResolvers<void>();
   let left = mebibytes;
   const send = (): void => {
     while (left > 0) {
@@ -397,11 +476,16 @@ async function exchange(stream: ByteStream, mebibytes: number): Promise<{ sent: 
       if (!stream.write(block)) return;
     }
     stream.end();
+    allSent.resolve();
   };
-  // After the last block `write` may still ask to wait: end then follows the drain.
-  stream.attach({ data: (bytes) => void received.update(bytes), drain: send, end: resolve, close() {} });
+  stream.attach({
+    data: (bytes) => void received.update(bytes),
+    drain: send,
+    end: allReceived.resolve,
+    close() {},
+  });
   send();
-  await promise;
+  await Promise.all([allSent.promise, allReceived.promise]);
   return { sent: sent.digest("hex"), received: received.digest("hex") };
 }
 
