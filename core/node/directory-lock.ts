@@ -110,9 +110,9 @@ function startOf(pid: number): string {
 function read(path: string): string | undefined {
   try {
     return readFileSync(path, "latin1");
-  } catch (error) {
-    if (error instanceof Error) return undefined;
-    throw error;
+  } catch {
+    // Gone, or of a system without such files: nothing is known.
+    return undefined;
   }
 }
 

@@ -2,21 +2,14 @@
  * Who this node is: a P-256 key in the data directory, its self-signed certificate, and the machine's hashed id.
  * Also the directory's lock: one node per directory. The key file is never overwritten; it is PKCS #8 in PEM.
  */
-import {
-  createHash,
-  createHmac,
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-} from "node:crypto";
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { chmodSync, linkSync, mkdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from "node:fs";
-import { hostname } from "node:os";
 import { join } from "node:path";
 import { P2pdError } from "../errors.ts";
 import type { Credentials, World } from "../net/world.ts";
 import { selfSignedCertificate } from "./certificate.ts";
 import { lockDirectory } from "./directory-lock.ts";
+import { machineId } from "./machine-id.ts";
 
 const KEY_FILE = "node-key.pem";
 
@@ -50,7 +43,7 @@ export function openIdentity(dataDir: string, world: World): Identity {
         privateKeyPem: privateKey.export({ type: "pkcs8", format: "pem" }),
         certificatePem: selfSignedCertificate(privateKey, publicKey, world.randomBytes(16)),
       },
-      machineId: machineId(world),
+      machineId: machineId(world.nics()),
       release,
     };
   } catch (error) {
@@ -151,37 +144,6 @@ function compress(publicKey: KeyObject): Uint8Array {
   const { x, y } = publicKey.export({ format: "jwk" });
   const sign = (Buffer.from(y as string, "base64url").at(-1) as number) & 1;
   return new Uint8Array(Buffer.concat([Buffer.of(2 + sign), Buffer.from(x as string, "base64url")]));
-}
-
-/** An application's own id of the machine, made as machine-id(5) advises: the machine's id is the key of a hash. */
-function machineId(world: World): string {
-  const secret =
-    readFirst(["/etc/machine-id", "/var/lib/dbus/machine-id", "/etc/hostid"]) ?? hardwareId(world);
-  return createHmac("sha256", secret).update("p2pd machine").digest().subarray(0, 8).toString("base64url");
-}
-
-function readFirst(paths: readonly string[]): string | undefined {
-  for (const path of paths) {
-    try {
-      const text = readFileSync(path, "latin1").trim();
-      if (text.length >= 8) return text;
-    } catch (error) {
-      if (!(error instanceof Error)) throw error;
-    }
-  }
-  return undefined;
-}
-
-/** Where the system keeps no id: its name and the hardware addresses of its NICs. */
-function hardwareId(world: World): string {
-  const macs = world
-    .nics()
-    .filter(({ kind }) => kind === "physical")
-    .map(({ mac }) => mac)
-    .sort();
-  return createHash("sha256")
-    .update([hostname(), ...macs].join("\n"))
-    .digest("hex");
 }
 
 function textOf(error: unknown): string {

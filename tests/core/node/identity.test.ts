@@ -3,6 +3,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createRealWorld } from "../../../core/net/real-world.ts";
+import { lockDirectory } from "../../../core/node/directory-lock.ts";
 import { idOfKey, keyOfId, openIdentity } from "../../../core/node/identity.ts";
 import { isNodeId } from "../../../core/wire/address.ts";
 import { stopAll, temporaryDirectory } from "./start-node.ts";
@@ -149,6 +150,13 @@ describe("one node per directory", () => {
       openIdentity(directory, world).release();
       expect(readdirSync(directory)).toEqual(["node-key.pem"]);
     }
+  });
+});
+
+test("a directory that is not there cannot be locked, and the error names it", () => {
+  expect(thrownBy(() => lockDirectory("/nowhere/at/all", world))).toMatchObject({
+    code: "configuration",
+    message: expect.stringContaining("/nowhere/at/all cannot be written to"),
   });
 });
 

@@ -1,13 +1,12 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import type { P2pdError } from "../../../core/errors.ts";
 import type { SecureStream } from "../../../core/net/world.ts";
 import { createRealWorld } from "../../../core/net/real-world.ts";
 import { openIdentity } from "../../../core/node/identity.ts";
-import type { Node } from "../../../core/node/node.ts";
-import type { Connection, NodeEvent, TimelineEntry } from "../../../core/node/node-api.ts";
+import type { TimelineEntry } from "../../../core/node/node-api.ts";
 import { decodeAddress, encodeAddress } from "../../../core/wire/address.ts";
+import { ask, event, failure, until } from "./node-steps.ts";
 import { startNode, stopAll, temporaryDirectory } from "./start-node.ts";
 
 const world = createRealWorld();
@@ -69,20 +68,20 @@ describe("a name", () => {
   test("is refused when it is malformed, reserved or taken", async () => {
     const node = await startNode();
     for (const name of ["", "a b", "x".repeat(65), "ä", "a/b"]) {
-      await expect(node.open(name, "self")).rejects.toMatchObject({ code: "bad-argument" });
+      expect(await failure(node.open(name, "self"))).toMatchObject({ code: "bad-argument" });
     }
     for (const name of ["self", "all", ".", ".."]) {
-      await expect(node.open(name, "self")).rejects.toMatchObject({ code: "reserved-name" });
+      expect(await failure(node.open(name, "self"))).toMatchObject({ code: "reserved-name" });
     }
     const first = node.open("con", "self");
-    await expect(node.open("con", "self")).rejects.toMatchObject({ code: "name-taken" });
+    expect(await failure(node.open("con", "self"))).toMatchObject({ code: "name-taken" });
     await first;
-    await expect(node.open("con", "self")).rejects.toMatchObject({ code: "name-taken" });
+    expect(await failure(node.open("con", "self"))).toMatchObject({ code: "name-taken" });
   });
 
   test("is free again after a failed open and after a close", async () => {
     const node = await startNode();
-    await expect(node.open("con", "nonsense")).rejects.toMatchObject({ code: "bad-argument" });
+    expect(await failure(node.open("con", "nonsense"))).toMatchObject({ code: "bad-argument" });
     await node.open("con", "self");
     await node.close("con");
     await node.open("con", "self");
@@ -91,82 +90,7 @@ describe("a name", () => {
   test("that is not there is said to be not there", async () => {
     const node = await startNode();
     expect(() => node.connection("x".repeat(100))).toThrow("there is no connection named");
-    await expect(node.close("con")).rejects.toMatchObject({ code: "no-such-connection" });
-  });
-});
-
-describe("two nodes of one machine", () => {
-  test("meet by the address line; the connection answers ECHO until it is taken", async () => {
-    const [a, b] = [await startNode(), await startNode()];
-    const events = record(b);
-    const near = await a.open("con", b.address());
-    expect(await ask(near, "ECHO one")).toBe("one");
-    await near.pipe.send("hello");
-    const far = (await b.accept(5000)) as Connection;
-    expect(far).toMatchObject({ name: "in-1", direction: "in", peer: { id: a.id }, path: "direct/tcp" });
-    expect(await receive(far)).toBe("hello");
-    await near.pipe.send("ECHO two");
-    expect(await receive(far)).toBe("ECHO two");
-    expect(await ask(far, "answer", near)).toBe("answer");
-    expect(events.map(({ event }) => event)).toContain("incoming");
-    expect(far.rttMs).toBeGreaterThan(0);
-  });
-
-  test("a waiting accept gets the next connection; one that gives up gets nothing", async () => {
-    const [a, b] = [await startNode(), await startNode()];
-    const giveUp = new AbortController();
-    const abandoned = b.accept(60_000, giveUp.signal);
-    giveUp.abort();
-    expect(await abandoned).toBeUndefined();
-    expect(await b.accept(1)).toBeUndefined();
-    const waiting = b.accept(60_000);
-    await a.open("con", b.address());
-    expect((await waiting)?.peer.id).toBe(a.id);
-  });
-
-  test("a callback takes connections instead of the queue, until it is stopped", async () => {
-    const [a, b] = [await startNode(), await startNode()];
-    const { promise, resolve } = Promise.withResolvers<Connection>();
-    const stop = b.onConnection(resolve);
-    const near = await a.open("con", b.address());
-    await near.pipe.send("ECHO x");
-    expect(await receive(await promise)).toBe("ECHO x");
-    stop();
-    expect(await ask(await a.open("con2", b.address()), "ECHO y")).toBe("y");
-  });
-
-  test("an untaken connection that its peer closes leaves the queue", async () => {
-    const [a, b] = [await startNode(), await startNode()];
-    const closed = event(b, "closed");
-    await a.open("con", b.address());
-    await a.close("con");
-    expect((await closed).data).toMatchObject({ name: "in-1" });
-    expect(await b.accept(0)).toBeUndefined();
-    expect(b.connections()).toEqual([]);
-  });
-
-  test("what a lost peer had sent can still be read, and then the name is gone", async () => {
-    const [a, b] = [await startNode(), await startNode()];
-    const near = await a.open("con", b.address());
-    const far = (await b.accept(5000)) as Connection;
-    await near.pipe.send("last words");
-    await until(() => far.pipe.received === 10);
-    const closed = event(b, "closed");
-    await a.close();
-    expect(String((await closed).data["reason"])).toContain("stopped");
-    expect(await receive(b.connection("in-1"))).toBe("last words");
-    await until(() => b.connections().length === 0);
-  });
-
-  test("the oldest of too many that nobody takes is refused", async () => {
-    const [a, b] = [await startNode(), await startNode()];
-    const refused = event(b, "status");
-    const first = await a.open("first", b.address());
-    for (let i = 0; i < 256; i++) await a.open(`con-${i}`, b.address());
-    expect(String((await refused).data["detail"])).toContain("in-1 was refused");
-    expect(await first.pipe.closed).toMatchObject({ code: "unavailable" });
-    const incoming = b.status().find(({ part }) => part === "incoming");
-    expect(incoming?.detail).toContain("256 wait to be taken, 1 had to make room");
+    expect(await failure(node.close("con"))).toMatchObject({ code: "no-such-connection" });
   });
 });
 
@@ -305,7 +229,7 @@ describe("a close", () => {
     await other.close();
     await until(() => descriptors() <= before);
     expect(existsSync(join(dataDir, "node.lock"))).toBe(false);
-    await expect(node.open("d", "self")).rejects.toMatchObject({ code: "closed" });
+    expect(await failure(node.open("d", "self"))).toMatchObject({ code: "closed" });
   });
 
   test("stops an open that is under way", async () => {
@@ -336,8 +260,9 @@ test("a peer that talks nonsense is counted and does no harm", async () => {
   const over = ended(plain);
   plain.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
   await over;
-  const { credentials, release } = openIdentity(temporaryDirectory(), world);
-  release();
+  const stranger = openIdentity(temporaryDirectory(), world);
+  stranger.release();
+  const { credentials } = stranger;
   const secure = await world.secure(await world.connectTcp({ remote, timeoutMs: 1000 }), {
     role: "client",
     credentials,
@@ -349,40 +274,6 @@ test("a peer that talks nonsense is counted and does no harm", async () => {
   await until(() => node.status().some(({ detail }) => detail.includes("2 failed before their greeting")));
   expect(await ask(await node.open("con", "self"), "ECHO x")).toBe("x");
 });
-
-async function ask(connection: Connection, text: string, at = connection): Promise<string> {
-  await connection.pipe.send(text);
-  return receive(at);
-}
-
-async function receive({ pipe }: Connection): Promise<string> {
-  return new TextDecoder().decode((await pipe.recv("all", 5000)).bytes);
-}
-
-function record(node: Node): NodeEvent[] {
-  const events: NodeEvent[] = [];
-  node.subscribe((told) => events.push(told));
-  return events;
-}
-
-function event(node: Node, name: NodeEvent["event"]): Promise<NodeEvent> {
-  return new Promise((resolve) => {
-    const stop = node.subscribe((told) => {
-      if (told.event !== name) return;
-      stop();
-      resolve(told);
-    });
-  });
-}
-
-async function failure(promise: Promise<unknown>): Promise<P2pdError> {
-  return promise.then(
-    () => {
-      throw new Error("it did not fail");
-    },
-    (error: unknown) => error as P2pdError,
-  );
-}
 
 function ended(stream: SecureStream | Awaited<ReturnType<typeof world.connectTcp>>): Promise<void> {
   return new Promise((resolve) => {
@@ -397,16 +288,4 @@ function ended(stream: SecureStream | Awaited<ReturnType<typeof world.connectTcp
 
 function descriptors(): number {
   return existsSync("/proc/self/fd") ? readdirSync("/proc/self/fd").length : 0;
-}
-
-async function until(isTrue: () => boolean): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  let left = 3000;
-  const look = (): void => {
-    if (isTrue()) resolve();
-    else if (left-- === 0) reject(new Error("it did not come to be"));
-    else setTimeout(look, 5);
-  };
-  look();
-  return promise;
 }

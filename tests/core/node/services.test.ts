@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import type { P2pdError } from "../../../core/errors.ts";
 import { createRealWorld } from "../../../core/net/real-world.ts";
 import type { ByteStream, TcpListener } from "../../../core/net/world.ts";
 import type { Connection } from "../../../core/node/node-api.ts";
 import { Services } from "../../../core/node/services.ts";
+import { failure } from "./node-steps.ts";
 import { startNode, stopAll } from "./start-node.ts";
 
 const world = createRealWorld();
@@ -203,13 +203,4 @@ async function quiet(node: { connection(name: string): Connection }): Promise<"q
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   return "quiet";
-}
-
-async function failure(promise: Promise<unknown>): Promise<P2pdError> {
-  return promise.then(
-    () => {
-      throw new Error("it did not fail");
-    },
-    (error: unknown) => error as P2pdError,
-  );
 }

@@ -40,11 +40,11 @@ function createEnd(peer: () => End): End {
   const written: Uint8Array[] = [];
 
   const flush = (): void => {
-    while (handlers !== undefined && !paused) {
-      const event = queue.shift();
-      if (event === undefined) return;
-      event(handlers);
-    }
+    if (handlers === undefined || paused) return;
+    const event = queue.shift();
+    if (event === undefined) return;
+    event(handlers);
+    flush();
   };
   const settle = (): void => {
     if (ended && held === undefined && peerHasEnded) end.gone(undefined);
