@@ -30,8 +30,11 @@ export interface BareSocket extends Disposable {
 
 export interface BareUdp extends BareSocket {
   send(to: Endpoint, text: string): void;
+  sendBytes(to: Endpoint, bytes: Uint8Array): void;
   /** The next datagram within `timeoutMs`. */
-  receive(timeoutMs: number): { readonly text: string; readonly from: Endpoint } | undefined;
+  receive(
+    timeoutMs: number,
+  ): { readonly text: string; readonly bytes: Uint8Array; readonly from: Endpoint } | undefined;
 }
 
 export interface BareTcp extends BareSocket {
@@ -91,21 +94,22 @@ function open(namespace: string, type: number, protocol: number, local: Endpoint
 
 export function openUdp(namespace: string, local: Endpoint): BareUdp {
   const fd = open(namespace, SOCK_DGRAM, 0, local);
+  const sendBytes = (to: Endpoint, bytes: Uint8Array): void => {
+    const address = encodeAddress(to);
+    libc.sendto(fd, bytes, bytes.length, 0, address, address.length);
+  };
   return {
     ...common(fd),
-    send(to, text) {
-      const address = encodeAddress(to);
-      const bytes = Buffer.from(text);
-      libc.sendto(fd, bytes, bytes.length, 0, address, address.length);
-    },
+    send: (to, text) => sendBytes(to, Buffer.from(text)),
+    sendBytes,
     receive(timeoutMs) {
       if (waitFor(fd, POLLIN, timeoutMs) === 0) return undefined;
       const bytes = Buffer.alloc(65_536);
       const address = new Uint8Array(28);
       const length = Number(libc.recvfrom(fd, bytes, bytes.length, 0, address, new Int32Array([28])));
-      return length < 0
-        ? undefined
-        : { text: bytes.toString("utf8", 0, length), from: decodeAddress(address) };
+      if (length < 0) return undefined;
+      const text = bytes.toString("utf8", 0, length);
+      return { text, bytes: bytes.subarray(0, length), from: decodeAddress(address) };
     },
   };
 }

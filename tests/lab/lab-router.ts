@@ -11,8 +11,12 @@ import type { Fault } from "./faults.ts";
 import { LAN_DEVICE, readdressLan, WAN_DEVICE } from "./lab-network.ts";
 import { lanKindNow } from "./lab-plan.ts";
 import type { LabPlan, RouterSite } from "./lab-plan.ts";
+import { hasPort, startProcess } from "./lab-process.ts";
+import type { LabProcess } from "./lab-process.ts";
+import { labDirectory } from "./lab-registry.ts";
 import { startNatbox } from "./natbox-control.ts";
 import type { Natbox, NatboxState } from "./natbox-control.ts";
+import { requireTools } from "./preflight.ts";
 import { command, enterNamespace, ipBatch } from "./shell.ts";
 
 export interface LabRouter {
@@ -37,6 +41,8 @@ export interface LabRouter {
   setAddress(ip: string): Promise<void>;
   /** Forwards a port of a box by hand. */
   forward(protocol: "udp" | "tcp", port: number, internal: Endpoint, lifetimeMs: number): Promise<void>;
+  /** Starts miniupnpd (UPnP IGD 2, NAT-PMP, PCP) on a kernel router. */
+  startPortMapping(): Promise<LabProcess>;
   /** A box's live table and counters. */
   state(): Promise<NatboxState>;
 }
@@ -94,6 +100,12 @@ export async function startBoxRouter(
     async forward(protocol, port, internal, lifetimeMs) {
       await box.ask({ do: "forward", protocol, port, internal, lifetimeMs });
     },
+    startPortMapping: async () => {
+      throw new P2pdError(
+        "unsupported",
+        `router ${site.spec.name} is a NAT box; miniupnpd needs a kernel router`,
+      );
+    },
     async state() {
       return (await box.ask({ do: "state" })).state as NatboxState;
     },
@@ -133,8 +145,30 @@ table inet filter {
 `;
 }
 
+async function startMiniupnpd(plan: LabPlan, site: RouterSite): Promise<LabProcess> {
+  requireTools(["miniupnpd"]);
+  const base = `${labDirectory(plan.id)}/miniupnpd-${site.spec.name}`;
+  const settings = [
+    ["ext_ifname", "wan0"],
+    ["listening_ip", "lan0"],
+    ["enable_natpmp", "yes"],
+    ["enable_upnp", "yes"],
+    ["min_lifetime", "2"],
+    ["system_uptime", "no"],
+    ["uuid", `0daeea01-ecd0-45a0-bc86-${site.index.toString(16).padStart(12, "0")}`],
+    ["upnp_table_name", "filter"],
+    ["upnp_nat_table_name", "filter"],
+    ["upnp_forward_chain", "miniupnpd"],
+    ["upnp_nat_chain", "prerouting_miniupnpd"],
+    ["upnp_nat_postrouting_chain", "postrouting_miniupnpd"],
+  ];
+  await Bun.write(`${base}.conf`, settings.map(([key, value]) => `${key}=${value}\n`).join(""));
+  const words = ["miniupnpd", "-d", "-f", `${base}.conf`, "-P", `${base}.pid`];
+  return startProcess(site.namespace, "miniupnpd", words, () => hasPort(site.namespace, "udp", 5351));
+}
+
 /** Loads the kernel's NAT into a router. */
-export async function startKernelRouter(site: RouterSite): Promise<LabRouter> {
+export async function startKernelRouter(plan: LabPlan, site: RouterSite): Promise<LabRouter> {
   const { nat } = site.spec;
   if (nat.kind !== "kernel") throw new P2pdError("bad-argument", `${site.spec.name} is no kernel router`);
   await command([...enterNamespace(site.namespace), "nft", "-f", "-"], kernelRules(nat.ports));
@@ -156,6 +190,7 @@ export async function startKernelRouter(site: RouterSite): Promise<LabRouter> {
     reboot: async () => no("reboot"),
     setAddress: async () => no("change of address"),
     forward: async () => no("forwarding by hand"),
+    startPortMapping: () => startMiniupnpd(plan, site),
     state: async () => no("table of a NAT box"),
   };
 }

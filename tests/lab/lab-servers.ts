@@ -1,82 +1,150 @@
 /**
- * Servers on the internet of a laboratory: coturn, mosquitto and ones of our own, each started when asked for,
- * and any of them frozen, thawed or killed while it runs.
+ * Servers on the internet of a laboratory: coturn, mosquitto, and of our own an NTP server, an echo server and
+ * a STUN server that lies. Each is started when asked for, at addresses of its own, and may be frozen, thawed
+ * or killed while it runs.
  */
-import { P2pdError } from "../../core/errors.ts";
+import type { Endpoint } from "../../core/ip.ts";
+import { INTERNET } from "../nat/topologies.ts";
 import type { LabPlan } from "./lab-plan.ts";
+import { hasPort, startProcess } from "./lab-process.ts";
+import type { LabProcess } from "./lab-process.ts";
+import { labDirectory } from "./lab-registry.ts";
+import { requireTools } from "./preflight.ts";
 import { enterNamespace, tryCommand } from "./shell.ts";
 
-/** One server that runs. */
-export interface LabServer {
-  readonly name: string;
-  readonly pid: number;
-  /** Stops it where it stands: its sockets stay, and nothing answers (SIGSTOP). */
-  freeze(): void;
-  thaw(): void;
-  /** Ends it at once, as a crash does. */
-  kill(): Promise<void>;
-}
+export type LabServer = LabProcess & { readonly endpoint: Endpoint };
+
+/** The ways in which our STUN server may lie; `honest` is none. */
+export const STUN_LIES = ["honest", "ignores-change-request", "wrong-source", "wrong-address"] as const;
+export type StunLie = (typeof STUN_LIES)[number];
 
 export interface LabServers {
-  readonly all: readonly LabServer[];
-  /** Starts a command in the internet's namespace and waits until `ready` says so. */
-  start(name: string, command: readonly string[], ready: () => Promise<boolean>): Promise<LabServer>;
-  /** Whether something listens on a TCP port, or has a UDP port, of the internet's namespace. */
+  /**
+   * coturn at two addresses, ports 3478 and 3479, with RFC 5780's CHANGE-REQUEST, IPv4 and IPv6, UDP and TCP.
+   * User `lab`, password `lab`, realm `lab`.
+   */
+  coturn(options?: {
+    readonly arguments?: readonly string[];
+  }): Promise<LabServer & { readonly alternate: Endpoint }>;
+  /** An MQTT broker for everyone at port 1883; several may run, at numbers 0 to 3. */
+  mosquitto(number?: number): Promise<LabServer>;
+  /** An NTP server whose clock is wrong by `errorMs`, which may be changed while it runs; numbers 0 to 3. */
+  ntp(errorMs?: number, number?: number): Promise<LabServer & { setError(errorMs: number): Promise<void> }>;
+  /** UDP and TCP echo at port 7. */
+  echo(): Promise<LabServer>;
+  /** A STUN server at two addresses and two ports that lies over UDP; its lie may be changed. */
+  stun(
+    lie?: StunLie,
+  ): Promise<LabServer & { readonly alternate: Endpoint; setLie(lie: StunLie): Promise<void> }>;
+  /** Starts any command in the internet's namespace and waits until `ready` says so. */
+  start(name: string, words: readonly string[], ready: () => Promise<boolean>): Promise<LabProcess>;
+  /** Whether something listens on a TCP port of the internet's namespace. */
   listensTcp(port: number): Promise<boolean>;
-  listensUdp(port: number): Promise<boolean>;
   stopAll(): Promise<void>;
 }
 
-const READY_MS = 10_000;
+/** Which server addresses are whose; 16 to 23 are free for tests. */
+const ADDRESS = { coturn: 0, stun: 2, echo: 4, mosquitto: 5, ntp: 9 } as const;
 
 export function createServers(plan: LabPlan): LabServers {
-  const running: LabServer[] = [];
-  const hasPort = async (tables: readonly string[], port: number): Promise<boolean> => {
-    const files = tables.map((table) => `/proc/self/net/${table}`);
-    const { stdout } = await tryCommand([...enterNamespace(plan.internet), "cat", ...files]);
-    const hex = port.toString(16).toUpperCase().padStart(4, "0");
-    return new RegExp(`^ *[0-9]+: [0-9A-F]+:${hex} [0-9A-F]+:0000 `, "m").test(stdout);
+  const running = new Set<LabProcess>();
+  const directory = labDirectory(plan.id);
+  const start: LabServers["start"] = async (name, words, ready) => {
+    const process = await startProcess(plan.internet, name, words, ready);
+    running.add(process);
+    return process;
   };
+  const own = (file: string, ...words: string[]): string[] => [
+    process.execPath,
+    new URL(`./servers/${file}`, import.meta.url).pathname,
+    ...words,
+  ];
+  const file = async (name: string, text: string): Promise<string> => {
+    await Bun.write(`${directory}/${name}`, text);
+    return `${directory}/${name}`;
+  };
+  const at = (index: number, port: number): Endpoint => ({ ip: INTERNET.serverIp4(index), port });
   return {
-    all: running,
-    async start(name, command, ready) {
-      const child = Bun.spawn([...enterNamespace(plan.internet), ...command], {
-        stdin: "ignore",
-        stdout: "ignore",
-        stderr: "pipe",
-      });
-      let ended = false;
-      void child.exited.then(() => {
-        ended = true;
-      });
-      const server: LabServer = {
-        name,
-        pid: child.pid,
-        freeze: () => child.kill("SIGSTOP"),
-        thaw: () => child.kill("SIGCONT"),
-        async kill() {
-          child.kill("SIGKILL");
-          await child.exited;
-          const at = running.indexOf(server);
-          if (at >= 0) running.splice(at, 1);
-        },
-      };
-      running.push(server);
-      const deadline = performance.now() + READY_MS;
-      while (!(await ready())) {
-        if (ended || performance.now() > deadline) {
-          await server.kill();
-          const said = await new Response(child.stderr).text();
-          throw new P2pdError("unavailable", `${name} did not start: ${said.trim() || "it said nothing"}`);
-        }
-        await Bun.sleep(20);
-      }
-      return server;
+    start,
+    listensTcp: (port) => hasPort(plan.internet, "tcp", port),
+    async coturn(options = {}) {
+      requireTools(["turnserver"]);
+      const [first, second] = [ADDRESS.coturn, ADDRESS.coturn + 1];
+      const addresses = [first, second].flatMap((index) => [
+        INTERNET.serverIp4(index),
+        INTERNET.serverIp6(index),
+      ]);
+      const words = [
+        "turnserver",
+        "-n",
+        "--no-cli",
+        "--no-tls",
+        "--no-dtls",
+        "--lt-cred-mech",
+        "--user=lab:lab",
+        "--realm=lab",
+        "--listening-port=3478",
+        "--alt-listening-port=3479",
+        "--no-stdout-log",
+        `--log-file=${directory}/coturn.log`,
+        `--pidfile=${directory}/coturn.pid`,
+        `--userdb=${directory}/coturn.db`,
+        ...addresses.flatMap((ip) => [`--listening-ip=${ip}`, `--relay-ip=${ip}`]),
+        ...(options.arguments ?? []),
+      ];
+      const coturn = await start("coturn", words, () => hasPort(plan.internet, "tcp", 3479));
+      return { ...coturn, endpoint: at(first, 3478), alternate: at(second, 3479) };
     },
-    listensTcp: (port) => hasPort(["tcp", "tcp6"], port),
-    listensUdp: (port) => hasPort(["udp", "udp6"], port),
+    async mosquitto(number = 0) {
+      requireTools(["mosquitto"]);
+      const endpoint = at(ADDRESS.mosquitto + number, 1883);
+      const listeners = [endpoint.ip, INTERNET.serverIp6(ADDRESS.mosquitto + number)].map(
+        (ip) => `listener 1883 ${ip}\n`,
+      );
+      const path = await file(
+        `mosquitto-${number}.conf`,
+        `${listeners.join("")}allow_anonymous true\nuser root\n`,
+      );
+      const probe = ["bash", "-c", `exec 3<>/dev/tcp/${endpoint.ip}/1883`];
+      const broker = await start("mosquitto", ["mosquitto", "-c", path], () =>
+        succeeds(plan.internet, probe),
+      );
+      return { ...broker, endpoint };
+    },
+    async ntp(errorMs = 0, number = 0) {
+      const endpoint = at(ADDRESS.ntp + number, 123);
+      const ready = `${directory}/ntp-${number}.ready`;
+      const server = await start(
+        "NTP server",
+        own("ntp-server.ts", endpoint.ip, String(errorMs), ready),
+        () => exists(ready),
+      );
+      return { ...server, endpoint, setError: (error) => server.tell(String(error)) };
+    },
+    async echo() {
+      const endpoint = at(ADDRESS.echo, 7);
+      const words = own("echo-server.ts", endpoint.ip, INTERNET.serverIp6(ADDRESS.echo));
+      return { ...(await start("echo server", words, () => hasPort(plan.internet, "tcp", 7))), endpoint };
+    },
+    async stun(lie = "honest") {
+      const [first, second] = [at(ADDRESS.stun, 3478), at(ADDRESS.stun + 1, 3479)];
+      const ready = `${directory}/stun.ready`;
+      const server = await start("STUN server", own("lying-stun.ts", first.ip, second.ip, lie, ready), () =>
+        exists(ready),
+      );
+      return { ...server, endpoint: first, alternate: second, setLie: (next) => server.tell(next) };
+    },
     async stopAll() {
-      await Promise.all([...running].map((server) => server.kill()));
+      await Promise.all([...running].map((one) => one.kill()));
+      running.clear();
     },
   };
+}
+
+function exists(path: string): Promise<boolean> {
+  return Bun.file(path).exists();
+}
+
+async function succeeds(namespace: string, words: readonly string[]): Promise<boolean> {
+  return (await tryCommand([...enterNamespace(namespace), ...words])).code === 0;
 }

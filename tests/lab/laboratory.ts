@@ -95,7 +95,7 @@ async function build(plan: ReturnType<typeof planLab>): Promise<Lab> {
   const boxes: Natbox[] = [];
   const routers = await Promise.all(
     plan.routers.map(async (site) => {
-      if (site.spec.nat.kind === "kernel") return startKernelRouter(site);
+      if (site.spec.nat.kind === "kernel") return startKernelRouter(plan, site);
       const { router, box } = await startBoxRouter(plan, site, (changed, kind) => kinds.set(changed, kind));
       boxes.push(box);
       return router;

@@ -14,7 +14,7 @@ import { freshPort, mappingsOf, probe } from "./probe.ts";
 const ARRIVES_MS = 2000;
 const SILENCE_MS = 40;
 
-const hairpinning: Check = {
+export const hairpinning: Check = {
   name: "hairpinning joins two hosts of one LAN by their external endpoints, or does not, UDP and TCP",
   async run(lab, fault) {
     for (const on of [true, false]) {
@@ -62,7 +62,7 @@ const hairpinning: Check = {
   },
 };
 
-const timeouts: Check = {
+export const timeouts: Check = {
   name: "UDP, half-open and established TCP state lives as long as its timeout and no longer",
   async run(lab, fault) {
     const lifeMs = 700;
@@ -140,7 +140,7 @@ function unsolicited(lab: Lab): string {
   return packet[20] === 3 && packet[21] === 3 ? "icmp" : `ICMP type ${packet[20]} code ${packet[21]}`;
 }
 
-const unsolicitedSyn: Check = {
+export const unsolicitedSyn: Check = {
   name: "an unsolicited SYN is dropped, answered by RST, or by ICMP",
   async run(lab, fault) {
     for (const unsolicitedSyn of ["drop", "rst", "icmp"] as const) {
@@ -151,7 +151,7 @@ const unsolicitedSyn: Check = {
   },
 };
 
-const ipv6: Check = {
+export const ipv6: Check = {
   name: "IPv6 goes untranslated through a firewall that filters as it is told, or through none",
   async run(lab, fault) {
     for (const filtering of [...BEHAVIOURS, "open"] as const) {
@@ -207,7 +207,7 @@ const fragments: Check = {
   },
 };
 
-const changes: Check = {
+export const changes: Check = {
   name: "reboot, change of address, forwarded port and live table act while the box runs",
   async run(lab, fault) {
     const router = lab.router("a");

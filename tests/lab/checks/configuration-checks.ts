@@ -58,7 +58,7 @@ const mixed: Check = {
   },
 };
 
-const steps: Check = {
+export const steps: Check = {
   name: "steps other than one, also backwards, for UDP and TCP",
   async run(lab, fault) {
     for (const kind of ["independent", "dependent"] as const) {
@@ -72,7 +72,7 @@ const steps: Check = {
   },
 };
 
-const range: Check = {
+export const range: Check = {
   name: "external ports come from the range, all of it, and wrap at its end",
   async run(lab, fault) {
     const ports = Array.from({ length: 40 }, (_, i) => 41_000 + i);
@@ -92,7 +92,7 @@ const range: Check = {
   },
 };
 
-const background: Check = {
+export const background: Check = {
   name: "background mappings advance an independent counter at their rate",
   async run(lab, fault) {
     await lab
@@ -114,5 +114,10 @@ const background: Check = {
     return undefined;
   },
 };
+
+/** The check of one configuration. */
+export function configurationCheck(name: string): Check {
+  return configurations[CONFIGURATIONS.findIndex((one) => one.name === name)] as Check;
+}
 
 export const CONFIGURATION_CHECKS: readonly Check[] = [...configurations, mixed, steps, range, background];

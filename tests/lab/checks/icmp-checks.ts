@@ -13,7 +13,7 @@ import { freshPort } from "./probe.ts";
 const ICMP = 1;
 const ARRIVES_MS = 2000;
 
-const errorsIn: Check = {
+export const errorsIn: Check = {
   name: "an ICMP error from outside reaches the host it is about, quoting what the host sent",
   async run(lab, fault) {
     await lab.router("a").set(settingsWith({ both: { delta: { kind: "random" } } }), fault);

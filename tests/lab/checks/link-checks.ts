@@ -34,7 +34,7 @@ function oneWay(lab: Lab, count: number): { out: number[]; in: number[] } {
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
-const delay: Check = {
+export const delay: Check = {
   name: "delay is within 2 ms of what was set, each way",
   async run(lab, fault) {
     const figures: string[] = [];
@@ -70,7 +70,7 @@ const jitter: Check = {
   },
 };
 
-const loss: Check = {
+export const loss: Check = {
   name: "loss is the share that was set, and what is not lost keeps its order",
   async run(lab, fault) {
     await lab.router("a").set(settingsWith({ link: { delayMs: 5, loss: 0.2 } }), fault);
