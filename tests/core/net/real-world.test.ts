@@ -1,22 +1,27 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { readdirSync } from "node:fs";
 import type { P2pdError } from "../../../core/errors.ts";
-import { createRealWorld } from "../../../core/net/real-world.ts";
 import { connectByName } from "../../../core/net/tcp-connect-plain.ts";
-import type { ByteStream, ConnectOptions, SecureStream, StreamHandlers } from "../../../core/net/world.ts";
+import type { ByteStream } from "../../../core/net/world.ts";
 import { nativeSockets } from "../../../native/sockets.ts";
-import { createTestIdentity } from "./credentials.ts";
+import {
+  closeStreams,
+  codeOf,
+  collect,
+  connect,
+  countFds,
+  hasFdList,
+  keep,
+  loopback,
+  pair,
+  quiet,
+  settled,
+  text,
+  unusedPort,
+  world,
+} from "./real-streams.ts";
 
-const world = createRealWorld();
-const loopback = { ip: "127.0.0.1", port: 0 };
-const alice = createTestIdentity();
-const bob = createTestIdentity();
-const hasFdList = process.platform === "linux";
-const opened: ByteStream[] = [];
-afterAll(() => {
-  for (const stream of opened) stream.abort();
-});
+afterAll(closeStreams);
 
 describe("a byte stream", () => {
   test("keeps what came before anybody attached, and half-closes in both orders", async () => {
@@ -225,108 +230,8 @@ describe("a connect", () => {
   });
 });
 
-describe("TLS", () => {
-  for (const role of ["client", "server"] as const) {
-    test(`with the connecting side as ${role} proves both keys and carries 64 MiB both ways`, async () => {
-      const [a, b] = await securePair(role);
-      expect([a.peerKey, b.peerKey]).toEqual([bob.key, alice.key]);
-      expect(a.cipher).toStartWith("TLS_");
-      const [sentA, sentB] = [exchange(a, 64), exchange(b, 64)];
-      const [atA, atB] = await Promise.all([sentA, sentB]);
-      expect(atA.received).toBe(atB.sent);
-      expect(atB.received).toBe(atA.sent);
-    });
-  }
-
-  test("half-closes and flushes what is pending first", async () => {
-    const [a, b] = await securePair("client");
-    a.write(new Uint8Array(8 << 20).fill(7));
-    a.end();
-    const atB = collect(b);
-    expect((await atB.ended).length).toBe(8 << 20);
-    b.write(text("still heard"));
-    b.end();
-    const atA = collect(a);
-    expect(await atA.ended).toBe("still heard");
-    expect(await Promise.all([atA.closed, atB.closed])).toEqual([undefined, undefined]);
-  });
-
-  test("with a wrong key fails naming both keys, and leaves no descriptor", async () => {
-    const before = hasFdList ? countFds() : 0;
-    const [a, b] = await pair();
-    const wrong = world.secure(a, { ...options("client", alice), expectedKey: alice.key });
-    const other = world
-      .secure(b, options("server", bob))
-      .then(collectSecure, (error: P2pdError) => error.code);
-    const error = await wrong.catch((thrown: P2pdError) => thrown);
-    expect(error).toMatchObject({ code: "peer-key" });
-    expect((error as P2pdError).message).toContain(Buffer.from(bob.key).toString("base64url"));
-    expect((error as P2pdError).message).toContain(Buffer.from(alice.key).toString("base64url"));
-    expect(await other).toBe("closed");
-    if (hasFdList) await settled(() => countFds() <= before);
-  });
-
-  test("refuses a key on another curve and a peer without certificate", async () => {
-    const [a, b] = await pair();
-    const stranger = createTestIdentity("P-384");
-    const [mine] = await Promise.allSettled([
-      world.secure(a, options("server", alice)),
-      world.secure(b, options("client", stranger)).then((stream) => stream.attach(quiet)),
-    ]);
-    expect(mine).toMatchObject({ status: "rejected", reason: { code: "peer-key" } });
-    const bare = await codeWhen(async (port) => {
-      await Bun.connect({
-        hostname: "127.0.0.1",
-        port,
-        tls: { rejectUnauthorized: false },
-        socket: { data() {}, handshake() {}, error() {} },
-      });
-    });
-    expect(bare).toBe("peer-key");
-  });
-
-  test("with garbage, a peer that leaves, or silence ends quickly and says so", async () => {
-    const say = async (port: number, octets: Uint8Array, thenEnd: boolean): Promise<void> => {
-      const stream = keep(await connect({ remote: { ip: "127.0.0.1", port } }));
-      stream.write(octets);
-      if (thenEnd) stream.end();
-    };
-    expect(await codeWhen((port) => say(port, text("GET / HTTP/1.0\r\n\r\n"), false))).toBe("protocol");
-    expect(await codeWhen((port) => say(port, new Uint8Array(0), true))).toBe("closed");
-    expect(await codeWhen((port) => say(port, new Uint8Array(0), false), 50)).toBe("timeout");
-  });
-
-  test("is given up by its signal, and refuses a stream that has ended", async () => {
-    const [a, b] = await pair();
-    const controller = new AbortController();
-    const secured = codeOf(world.secure(a, { ...options("client", alice), signal: controller.signal }));
-    controller.abort();
-    expect(await secured).toBe("aborted");
-    expect(await codeOf(world.secure(a, options("client", alice)))).toBe("closed");
-    b.abort();
-    expect(await codeOf(world.secure(b, options("server", alice)))).toBe("closed");
-    const [c] = await pair();
-    expect(await codeOf(world.secure(c, { ...options("client", alice), signal: AbortSignal.abort() }))).toBe(
-      "aborted",
-    );
-  });
-
-  test("runs over a stream that is no socket", async () => {
-    const [a, b] = await pair();
-    const plain: ByteStream = Object.create(a) as ByteStream;
-    const [inner, outer] = await Promise.all([
-      world.secure(plain, options("client", alice)),
-      world.secure(b, options("server", bob)),
-    ]);
-    keep(inner).write(text("over a bridge"));
-    inner.end();
-    expect(inner.remote).toEqual(a.remote);
-    expect(await collect(keep(outer)).ended).toBe("over a bridge");
-  });
-});
-
 describe("UDP", () => {
-  test("carries datagrams, shows mapped addresses as IPv4, and is silent after close", async () => {
+  test("carries datagrams, empty ones too, and is silent after close", async () => {
     const arrivals: string[] = [];
     const { promise, resolve } = Promise.withResolvers<void>();
     const a = await world.openUdp({ local: loopback });
@@ -348,6 +253,17 @@ describe("UDP", () => {
     a.close();
     expect(a.send(new Uint8Array(1), b.local)).toBe(true);
     b.close();
+  });
+
+  test("on IPv6's any address shows an IPv4 sender as IPv4", async () => {
+    const sender = Promise.withResolvers<string>();
+    const handlers = { message: (_: Uint8Array, { ip }: { ip: string }) => sender.resolve(ip) };
+    const both = await world.openUdp({ local: { ip: "::", port: 0 }, handlers });
+    const four = await world.openUdp({ local: loopback });
+    four.send(new Uint8Array(1), { ip: "127.0.0.1", port: both.local.port });
+    expect(await sender.promise).toBe("127.0.0.1");
+    both.close();
+    four.close();
   });
 
   test("reports a datagram that is too large, and stays usable after an ICMP error", async () => {
@@ -390,116 +306,3 @@ describe("time, randomness and names", () => {
     expect(await codeOf(world.lookup(""))).toBe("unreachable");
   });
 });
-
-const quiet: StreamHandlers = { data() {}, drain() {}, end() {}, close() {} };
-
-function text(value: string): Uint8Array {
-  return new TextEncoder().encode(value);
-}
-
-function keep<S extends ByteStream>(stream: S): S {
-  opened.push(stream);
-  return stream;
-}
-
-function connect(some: Partial<ConnectOptions> & Pick<ConnectOptions, "remote">): Promise<ByteStream> {
-  return world.connectTcp({ timeoutMs: 5000, ...some });
-}
-
-async function pair(): Promise<[ByteStream, ByteStream]> {
-  const { promise, resolve } = Promise.withResolvers<ByteStream>();
-  const listener = await world.listenTcp({ local: loopback, accept: resolve });
-  const near = await connect({ remote: listener.local, local: loopback });
-  const far = await promise;
-  listener.close();
-  return [keep(near), keep(far)];
-}
-
-function options(role: "client" | "server", { credentials }: typeof alice) {
-  return { role, credentials, timeoutMs: 5000 };
-}
-
-async function securePair(role: "client" | "server"): Promise<[SecureStream, SecureStream]> {
-  const [a, b] = await pair();
-  const streams = await Promise.all([
-    world.secure(a, { ...options(role, alice), expectedKey: bob.key }),
-    world.secure(b, { ...options(role === "client" ? "server" : "client", bob), expectedKey: alice.key }),
-  ]);
-  return [keep(streams[0]), keep(streams[1])];
-}
-
-function collect(stream: ByteStream): { ended: Promise<string>; closed: Promise<P2pdError | undefined> } {
-  const parts: Uint8Array[] = [];
-  const ended = Promise.withResolvers<string>();
-  const closed = Promise.withResolvers<P2pdError | undefined>();
-  stream.attach({
-    data: (bytes) => void parts.push(bytes),
-    drain() {},
-    end: () => ended.resolve(Buffer.concat(parts).toString()),
-    close: closed.resolve,
-  });
-  return { ended: ended.promise, closed: closed.promise };
-}
-
-async function collectSecure(stream: SecureStream): Promise<string | undefined> {
-  return (await collect(stream).closed)?.code;
-}
-
-async function codeOf(attempt: Promise<unknown>): Promise<string> {
-  return attempt.then(
-    () => "no error",
-    (error: P2pdError) => error.code,
-  );
-}
-
-/** How `secure` as a server ends against a client that is no node. */
-async function codeWhen(client: (port: number) => Promise<unknown>, timeoutMs = 5000): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<ByteStream>();
-  const listener = await world.listenTcp({ local: loopback, accept: resolve });
-  await client(listener.local.port);
-  const secured = world.secure(await promise, { ...options("server", alice), timeoutMs });
-  listener.close();
-  return codeOf(secured);
-}
-
-async function exchange(stream: ByteStream, mebibytes: number): Promise<{ sent: string; received: string }> {
-  const received = createHash("sha256");
-  const sent = createHash("sha256");
-  const block = world.randomBytes(1 << 20);
-  const allSent = Promise.withResolvers<void>();
-  const allReceived = Promise.withResolvers<void>();
-  let left = mebibytes;
-  const send = (): void => {
-    while (left > 0) {
-      left--;
-      sent.update(block);
-      if (!stream.write(block)) return;
-    }
-    stream.end();
-    allSent.resolve();
-  };
-  stream.attach({
-    data: (bytes) => void received.update(bytes),
-    drain: send,
-    end: allReceived.resolve,
-    close() {},
-  });
-  send();
-  await Promise.all([allSent.promise, allReceived.promise]);
-  return { sent: sent.digest("hex"), received: received.digest("hex") };
-}
-
-async function unusedPort(): Promise<number> {
-  const listener = await world.listenTcp({ local: loopback, accept: keep });
-  listener.close();
-  return listener.local.port;
-}
-
-function countFds(): number {
-  return readdirSync("/proc/self/fd").length;
-}
-
-/** Waits, for as long as a test may take, until the event loop has made `holds` true. */
-async function settled(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise<void>((resolve) => void setImmediate(resolve));
-}
