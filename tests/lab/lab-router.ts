@@ -87,7 +87,7 @@ export async function startBoxRouter(
       return settings;
     },
     set,
-    change: (change, fault) => set(changeSettings(settings, change), fault),
+    change: async (change, fault) => set(changeSettings(settings, change), fault),
     async reboot() {
       await box.ask({ do: "reboot" });
     },
