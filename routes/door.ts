@@ -7,16 +7,23 @@ import { P2pdError, toP2pdError } from "../core/errors.ts";
 import type { ByteStream, Timer, World } from "../core/net/world.ts";
 import { refuseConnection } from "./raw-answer.ts";
 import { createHeadReader, type PipeRequest } from "./request-head.ts";
-import { splice } from "./splice.ts";
+import { type Splice, splice } from "./splice.ts";
 
 export interface DoorLimits {
   readonly headOctets: number;
   readonly headTimeoutMs: number;
   /** Connections whose first head is not complete; beyond this the oldest of them is closed. */
   readonly unfinishedHeads: number;
+  /** A connection on which nothing was said for so long after an answer is closed. */
+  readonly keepAliveMs: number;
 }
 
-export const DOOR_LIMITS: DoorLimits = { headOctets: 16_384, headTimeoutMs: 10_000, unfinishedHeads: 1024 };
+export const DOOR_LIMITS: DoorLimits = {
+  headOctets: 16_384,
+  headTimeoutMs: 10_000,
+  unfinishedHeads: 1024,
+  keepAliveMs: 120_000,
+};
 
 /** What the door has seen since it opened. */
 export interface DoorCounts {
@@ -27,6 +34,7 @@ export interface DoorCounts {
   oversizedHeads: number;
   lateHeads: number;
   crowdedOut: number;
+  idled: number;
 }
 
 export interface DoorOptions {
@@ -60,10 +68,13 @@ export function createDoor({ time, connectInside, takePipe, limits = DOOR_LIMITS
     oversizedHeads: 0,
     lateHeads: 0,
     crowdedOut: 0,
+    idled: 0,
   };
   // In order of age, so that one timer for the first serves all.
   const waiting = new Set<Waiting>();
   let timer: Timer | undefined;
+  const spliced = new Map<ByteStream, Splice>();
+  let sweepTimer: Timer | undefined;
 
   const watchDeadlines = (): void => {
     if (timer !== undefined) return;
@@ -157,9 +168,31 @@ export function createDoor({ time, connectInside, takePipe, limits = DOOR_LIMITS
     }
     let accepted = true;
     for (const bytes of more) accepted = inside.write(bytes);
-    splice(client, inside);
+    const state = splice(client, inside, () => spliced.delete(client));
+    spliced.set(client, state);
+    sweepTimer ??= time.after(limits.keepAliveMs, sweep, { background: true });
     if (ended) inside.end();
     if (accepted) client.resume();
+  };
+
+  /**
+   * Closes what has been silent since the last sweep with its answers given. Whoever waits for an answer may
+   * wait: for a message, for a connection.
+   */
+  const sweep = (): void => {
+    sweepTimer = undefined;
+    for (const [client, state] of spliced) {
+      if (!state.isActive && state.isAnswered) {
+        if (state.isDismissed) client.abort();
+        else {
+          counts.idled++;
+          client.end();
+        }
+        state.isDismissed = true;
+      }
+      state.isActive = false;
+    }
+    if (spliced.size > 0) sweepTimer = time.after(limits.keepAliveMs, sweep, { background: true });
   };
 
   return {
@@ -168,6 +201,7 @@ export function createDoor({ time, connectInside, takePipe, limits = DOOR_LIMITS
     close() {
       timer?.cancel();
       timer = undefined;
+      sweepTimer?.cancel();
       for (const { client } of waiting) client.abort();
       waiting.clear();
     },

@@ -4,25 +4,49 @@
  */
 import type { ByteStream, StreamHandlers } from "../core/net/world.ts";
 
-/** Joins them until both directions have ended. An error of one aborts the other. */
-export function splice(a: ByteStream, b: ByteStream): void {
-  a.attach(into(a, b));
-  b.attach(into(b, a));
+/** What may be known of a pair of joined streams. */
+export interface Splice {
+  /** Whether octets came since this was last set to false. */
+  isActive: boolean;
+  /** Whether the last octets came from `inside`: of HTTP, that an answer was the last thing said. */
+  isAnswered: boolean;
+  /** Whether the client was told that it is over. */
+  isDismissed: boolean;
 }
 
-function into(from: ByteStream, to: ByteStream): StreamHandlers {
-  return {
+/** Joins them until both directions have ended; then calls `ended`. An error of one aborts the other. */
+export function splice(client: ByteStream, inside: ByteStream, ended: () => void = () => {}): Splice {
+  const state: Splice = { isActive: true, isAnswered: false, isDismissed: false };
+  client.attach({
     data(bytes) {
-      if (!to.write(bytes)) from.pause();
+      state.isActive = true;
+      state.isAnswered = false;
+      if (!inside.write(bytes)) client.pause();
     },
+    ...restOf(inside, ended),
+  });
+  inside.attach({
+    data(bytes) {
+      state.isActive = true;
+      state.isAnswered = true;
+      if (!client.write(bytes)) inside.pause();
+    },
+    ...restOf(client, () => {}),
+  });
+  return state;
+}
+
+function restOf(other: ByteStream, ended: () => void): Omit<StreamHandlers, "data"> {
+  return {
     drain() {
-      to.resume();
+      other.resume();
     },
     end() {
-      to.end();
+      other.end();
     },
     close(error) {
-      if (error !== undefined) to.abort(error);
+      if (error !== undefined) other.abort(error);
+      ended();
     },
   };
 }

@@ -11,7 +11,7 @@ import { connectRaw, jsonOf, statusOf } from "./raw-client.ts";
 
 const world = createRealWorld();
 const directory = mkdtempSync(join(tmpdir(), "p2pd-test-"));
-const LIMITS = { headOctets: 1000, headTimeoutMs: 10_000, unfinishedHeads: 4 };
+const LIMITS = { headOctets: 1000, headTimeoutMs: 10_000, unfinishedHeads: 4, keepAliveMs: 120_000 };
 let node: LoopbackNode;
 let api: Api;
 const opened: Api[] = [];
@@ -90,6 +90,16 @@ test("beyond the allowed number of unfinished heads the oldest gives way", async
   expect(before).toBeGreaterThan(0);
   expect((await fetch(`${api.url}version`)).status).toBe(200);
   for (const client of crowd) client.destroy();
+});
+
+test("a connection that is silent after its answer is closed, and one that waits for its answer is not", async () => {
+  const brief = await start({}, { doorLimits: { ...LIMITS, keepAliveMs: 20 } });
+  const waiting = fetch(`${brief.url}p2p/accept?timeout=0.2`);
+  const client = await connectRaw(brief.local);
+  client.send("GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  expect(statusOf(await client.ended)).toBe(200);
+  expect((await waiting).status).toBe(504);
+  expect(Number((await countsOf(brief))["idled"])).toBeGreaterThan(0);
 });
 
 test("a client that goes away in the middle of its head leaves nothing behind", async () => {
