@@ -9,8 +9,7 @@
  *
  * Layout and limits only; which frame may come when is decided in `core/node/session.ts`. See docs/session.md.
  */
-import Type from "typebox";
-import { Compile } from "typebox/compile";
+import type * as Schema from "typebox/schema";
 import { P2pdError } from "../errors.ts";
 
 export const FRAME_HEADER_LENGTH = 4;
@@ -32,23 +31,26 @@ const CONTROL_TYPES: readonly (ControlType | undefined)[] = [
   "reset",
 ];
 
-const Capabilities = Type.Array(Type.String({ maxLength: 32 }), { maxItems: 32 });
-const HelloSchema = Type.Object({
-  version: Type.Literal(1),
-  capabilities: Capabilities,
-  service: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
-});
-const WelcomeSchema = Type.Object({
-  version: Type.Literal(1),
-  capabilities: Capabilities,
-  refusal: Type.Optional(
-    Type.Object({ code: Type.String({ maxLength: 32 }), text: Type.String({ maxLength: 512 }) }),
-  ),
-});
-const ResetSchema = Type.Object({
-  code: Type.String({ maxLength: 32 }),
-  text: Type.String({ maxLength: 512 }),
-});
+const CAPABILITIES = { type: "array", maxItems: 32, items: { type: "string", maxLength: 32 } } as const;
+const REASON = {
+  type: "object",
+  required: ["code", "text"],
+  properties: { code: { type: "string", maxLength: 32 }, text: { type: "string", maxLength: 512 } },
+} as const;
+const HELLO = {
+  type: "object",
+  required: ["version", "capabilities"],
+  properties: {
+    version: { const: 1 },
+    capabilities: CAPABILITIES,
+    service: { type: "string", minLength: 1, maxLength: 64 },
+  },
+} as const;
+const WELCOME = {
+  type: "object",
+  required: ["version", "capabilities"],
+  properties: { version: { const: 1 }, capabilities: CAPABILITIES, refusal: REASON },
+} as const;
 
 /** The dialer's first frame: what it speaks and which service it wants; none: the accept queue. */
 export interface Hello {
@@ -70,10 +72,9 @@ export interface Reason {
   readonly text: string;
 }
 
-// Checkers are compiled at their first use, so that a start does not pay for them.
-const checkHello = checker(HelloSchema);
-const checkWelcome = checker(WelcomeSchema);
-const checkReset = checker(ResetSchema);
+const isHello = checker(HELLO);
+const isWelcome = checker(WELCOME);
+const isReason = checker(REASON);
 
 export function encodeHello(hello: Hello): Uint8Array {
   return encodeControl("hello", hello);
@@ -93,17 +94,17 @@ export function encodeFin(): Uint8Array {
 
 /** Reads the payload of a HELLO. Throws `protocol`. */
 export function decodeHello(payload: Uint8Array): Hello {
-  return decodeJson("HELLO", payload, checkHello) as Hello;
+  return decodeJson("HELLO", payload, isHello) as Hello;
 }
 
 /** Reads the payload of a WELCOME. Throws `protocol`. */
 export function decodeWelcome(payload: Uint8Array): Welcome {
-  return decodeJson("WELCOME", payload, checkWelcome) as Welcome;
+  return decodeJson("WELCOME", payload, isWelcome) as Welcome;
 }
 
 /** Reads the payload of a RESET. Throws `protocol`. */
 export function decodeReset(payload: Uint8Array): Reason {
-  return decodeJson("RESET", payload, checkReset) as Reason;
+  return decodeJson("RESET", payload, isReason) as Reason;
 }
 
 /** Writes the header of a frame with `length` octets of payload at the start of `target`. */
@@ -139,9 +140,13 @@ function decodeJson(name: string, payload: Uint8Array, check: (value: unknown) =
   return value;
 }
 
-function checker(schema: Type.TSchema): (value: unknown) => boolean {
+/** Loads and compiles at the first use: a start does not pay for it. */
+function checker(schema: Schema.XSchema): (value: unknown) => boolean {
   let compiled: { Check(value: unknown): boolean } | undefined;
-  return (value) => (compiled ??= Compile(schema)).Check(value);
+  return (value) => {
+    compiled ??= (require("typebox/schema") as typeof Schema).Compile(schema);
+    return compiled.Check(value);
+  };
 }
 
 export interface FrameHandlers {
