@@ -1,6 +1,6 @@
 /** Requests for `GET /version` per second through the front door, beside the same application without it. */
 import { join } from "node:path";
-import { startDaemon } from "./daemon.ts";
+import { startDaemon } from "../daemon-process.ts";
 import { printRatio } from "./figures.ts";
 
 const SECONDS = 4;

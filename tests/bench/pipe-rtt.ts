@@ -1,6 +1,6 @@
 /** Round-trip time of 64 octets through a pipe to the `echo` service, beside a bare TCP echo. */
 import { join } from "node:path";
-import { startDaemon } from "./daemon.ts";
+import { startDaemon } from "../daemon-process.ts";
 import { median } from "./figures.ts";
 
 const ROUNDS = 2000;

@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startDaemon } from "./daemon.ts";
+import { startDaemon } from "../daemon-process.ts";
 import { printRatio } from "./figures.ts";
 
 const MEBIBYTES = 2048;

@@ -13,9 +13,9 @@ export interface Daemon extends AsyncDisposable {
 /** Starts a daemon on a free port and waits for the line that says it answers. */
 export async function startDaemon(
   environment: Readonly<Record<string, string>> = {},
-  command: readonly string[] = [process.execPath, join(import.meta.dir, "../../index.ts")],
+  command: readonly string[] = [process.execPath, join(import.meta.dir, "../index.ts")],
 ): Promise<Daemon> {
-  const dataDir = mkdtempSync(join(tmpdir(), "p2pd-bench-"));
+  const dataDir = mkdtempSync(join(tmpdir(), "p2pd-whole-"));
   const child = Bun.spawn([...command], {
     cwd: dataDir,
     env: {
@@ -26,6 +26,7 @@ export async function startDaemon(
       P2PD_STUN_SERVERS: "",
       P2PD_MQTT_BROKERS: "",
       P2PD_NTP_SERVERS: "",
+      P2PD_LAB: undefined,
       ...environment,
     },
     stdout: "pipe",

@@ -1,0 +1,176 @@
+/** The program as its users meet it: processes, real sockets, real amounts of data. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildExecutable } from "../build.ts";
+import { type Daemon, startDaemon } from "../daemon-process.ts";
+import { PIPE_FORMS, transfer } from "./pipe-transfer.ts";
+
+const isLab = process.env["P2PD_LAB"] === "1";
+const isLinux = process.platform === "linux";
+const MEBIBYTE = 1024 * 1024;
+
+describe("pipes carry real amounts", () => {
+  for (const form of Object.keys(PIPE_FORMS) as (keyof typeof PIPE_FORMS)[]) {
+    const mebibytes = isLab ? 1024 : 64;
+    test(`${mebibytes} MiB through a pipe in the ${form} form to the echo service and back are the same octets`, async () => {
+      await using daemon = await startDaemon();
+      expect(await daemon.get("/p2p/open/big/self?service=echo")).toMatchObject({ error: 0 });
+      const result = await transfer(daemon.port, "big", form, mebibytes * MEBIBYTE);
+      expect(result.received).toBe(mebibytes * MEBIBYTE);
+      expect(result.receivedHash).toBe(result.sentHash);
+      console.log(`${form}: ${((2 * mebibytes) / result.seconds).toFixed(0)} MiB/s there and back`);
+    }, 120_000);
+  }
+});
+
+describe.skipIf(!isLinux)("the daemon's memory and descriptors", () => {
+  test("a slow reader against a fast writer costs less than 32 MiB", async () => {
+    await using daemon = await startDaemon();
+    await daemon.get("/p2p/open/slow/self?service=echo");
+    // What is measured is the growth by the transfer, so a small one has warmed the daemon up.
+    await daemon.get("/p2p/open/warm/self?service=echo");
+    await transfer(daemon.port, "warm", "plain", 32 * MEBIBYTE);
+    const before = residentBytes(daemon);
+    const { highest, received } = await readSlowly(daemon, "slow", isLab ? 60 : 5);
+    expect(received).toBeGreaterThan(0);
+    expect(highest - before).toBeLessThan(32 * MEBIBYTE);
+    console.log(`resident memory grew by ${((highest - before) / MEBIBYTE).toFixed(1)} MiB`);
+  }, 120_000);
+
+  test("1,000 connections at once are opened, used and closed, and nothing of them stays", async () => {
+    await using daemon = await startDaemon();
+    const round = async (tag: string): Promise<void> => {
+      const names = Array.from({ length: 1000 }, (_, i) => `${tag}${i}`);
+      const opened = await Promise.all(names.map((name) => daemon.get(`/p2p/open/${name}/self`)));
+      expect(opened.filter(({ error }) => error !== 0)).toEqual([]);
+      const answers = await Promise.all(
+        names.map(async (name) => {
+          await daemon.get(`/p2p/send/${name}/ECHO%20${name}`);
+          return daemon.get(`/p2p/recv/${name}?timeout=30`);
+        }),
+      );
+      expect(answers.map(({ data }) => data)).toEqual(names);
+      const closed = await Promise.all(names.map((name) => daemon.get(`/p2p/close/${name}`)));
+      expect(closed.filter(({ error }) => error !== 0)).toEqual([]);
+    };
+    // The first round fills the allocator and the compiler's caches; what a second one leaves would be a leak.
+    await round("a");
+    const [memory, descriptors] = [await settledBytes(daemon), await settledDescriptors(daemon)];
+    await round("b");
+    const after = await settledBytes(daemon);
+    console.log(
+      `resident after the first round ${(memory / MEBIBYTE).toFixed(0)} MiB, after the second ${(after / MEBIBYTE).toFixed(0)} MiB`,
+    );
+    expect(await daemon.get("/p2p/cons")).toMatchObject({ error: 0, cons: [] });
+    expect(await settledDescriptors(daemon)).toBeLessThanOrEqual(descriptors);
+    expect(after).toBeLessThan(memory * 1.2);
+  }, 120_000);
+});
+
+describe.skipIf(!isLab)("on a machine that has only lo", () => {
+  const namespace = `p2pd-lo-${process.pid}`;
+  let directory = "";
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), "p2pd-built-"));
+    shell("ip", "netns", "add", namespace);
+    shell("ip", "-n", namespace, "link", "set", "lo", "up");
+  });
+  afterAll(() => {
+    shell("ip", "netns", "del", namespace);
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  test("the program from source answers within 600 ms and serves a session with curl", () => {
+    const { medianStartMs } = session(process.execPath, join(import.meta.dir, "../../index.ts"));
+    expect(medianStartMs).toBeLessThan(600);
+  }, 120_000);
+
+  test("the executable answers within 300 ms and serves the same session", async () => {
+    const executable = await buildExecutable(join(directory, "p2pd"));
+    const { medianStartMs } = session(executable);
+    expect(medianStartMs).toBeLessThan(300);
+  }, 180_000);
+
+  function session(...command: string[]): { medianStartMs: number } {
+    const program = join(import.meta.dir, "only-loopback.ts");
+    const printed = shell("ip", "netns", "exec", namespace, process.execPath, program, ...command);
+    console.log(printed.trim());
+    return JSON.parse(printed) as { medianStartMs: number };
+  }
+});
+
+function shell(...words: string[]): string {
+  const run = Bun.spawnSync(words, { stderr: "pipe" });
+  if (run.exitCode !== 0)
+    throw new Error(`${words.join(" ")}: ${run.stderr.toString()}${run.stdout.toString()}`);
+  return run.stdout.toString();
+}
+
+function residentBytes(daemon: Daemon): number {
+  return Number(/VmRSS:\s+([0-9]+) kB/.exec(readFileSync(`/proc/${daemon.pid}/status`, "utf8"))?.[1]) * 1024;
+}
+
+/** Resident memory once it has stopped falling: the collector runs in its own time. */
+async function settledBytes(daemon: Daemon): Promise<number> {
+  let lowest = Number.POSITIVE_INFINITY;
+  for (let steady = 0; steady < 5; ) {
+    await Bun.sleep(400);
+    const now = residentBytes(daemon);
+    steady = now < lowest - MEBIBYTE ? 0 : steady + 1;
+    lowest = Math.min(lowest, now);
+  }
+  return lowest;
+}
+
+/** Open descriptors, when closed connections have had time to leave the kernel's tables. */
+async function settledDescriptors(daemon: Daemon): Promise<number> {
+  let count = Number.POSITIVE_INFINITY;
+  for (;;) {
+    const now = readdirSync(`/proc/${daemon.pid}/fd`).length;
+    if (now >= count) return count;
+    count = now;
+    await Bun.sleep(300);
+  }
+}
+
+/** Reads 1 MiB/s for so many seconds while a writer fills the pipe as fast as it is let. */
+async function readSlowly(
+  daemon: Daemon,
+  name: string,
+  seconds: number,
+): Promise<{ highest: number; received: number }> {
+  const block = new Uint8Array(MEBIBYTE);
+  let received = 0;
+  let rest: Uint8Array = Buffer.from(PIPE_FORMS.plain.head(name));
+  const pump = (socket: Bun.Socket): void => {
+    for (;;) {
+      rest = rest.subarray(Math.max(socket.write(rest), 0));
+      if (rest.length > 0) return;
+      rest = block;
+    }
+  };
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port: daemon.port,
+    socket: {
+      open: pump,
+      drain: pump,
+      data(socket, bytes) {
+        received += bytes.length;
+        if (received > allowed) socket.pause();
+      },
+    },
+  });
+  let highest = 0;
+  let allowed = 0;
+  for (let tick = 0; tick < seconds * 10; tick++) {
+    allowed += MEBIBYTE / 10;
+    if (received < allowed) socket.resume();
+    await Bun.sleep(100);
+    highest = Math.max(highest, residentBytes(daemon));
+  }
+  socket.terminate();
+  return { highest, received };
+}
