@@ -22,7 +22,9 @@ export type {
 } from "./core/node/node-api.ts";
 export { type OpenPipeOptions, openPipe, type PipeRoute, type Transport } from "./core/node/open-pipe.ts";
 export { type Message, Pipe, type PipeOptions, type Subscription } from "./core/node/pipe.ts";
+export type { Carried } from "./core/node/relay.ts";
 export { Route } from "./core/node/route.ts";
+export { compileSubscription } from "./core/node/subscription.ts";
 
 if (import.meta.main) {
   // Whoever reads our output may go away first; that must not end the daemon.

@@ -8,6 +8,9 @@ import type { UdpHandlers, UdpOptions, UdpSocket } from "./world.ts";
 
 type BunUdpSocket = Bun.udp.Socket<"uint8array"> & { readonly fd: number };
 
+/** IPV6_V6ONLY, so that IPv4 and IPv6 sockets share a port; Bun takes it and its types do not name it. */
+const ONLY_IP6: object = { flags: 8 };
+
 const ICMP_ERRORS: ReadonlySet<string> = new Set(["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH"]);
 
 /** See `World.openUdp`. Datagrams that arrive while nobody is attached are dropped. */
@@ -24,6 +27,7 @@ export async function openUdp({ local, device, handlers: first }: UdpOptions): P
       hostname: zone !== undefined && isLinkLocal6(local.ip) ? `${local.ip}%${zone}` : local.ip,
       port: local.port,
       binaryType: "uint8array",
+      ...(familyOf(local.ip) === 6 ? ONLY_IP6 : {}),
       socket: {
         data(_, bytes, port, address, flags) {
           if (closed || flags.truncated) return;

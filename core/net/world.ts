@@ -107,7 +107,8 @@ export interface TcpListener {
 }
 
 export interface UdpOptions {
-  readonly local: Endpoint; // port 0: any free one
+  /** Port 0: any free one. `::` is IPv6 only. */
+  readonly local: Endpoint;
   /** Name of the NIC that packets must leave by (SO_BINDTODEVICE, IP_BOUND_IF). */
   readonly device?: string;
   readonly handlers?: UdpHandlers;

@@ -255,14 +255,18 @@ describe("UDP", () => {
     b.close();
   });
 
-  test("on IPv6's any address shows an IPv4 sender as IPv4", async () => {
-    const sender = Promise.withResolvers<string>();
-    const handlers = { message: (_: Uint8Array, { ip }: { ip: string }) => sender.resolve(ip) };
-    const both = await world.openUdp({ local: { ip: "::", port: 0 }, handlers });
-    const four = await world.openUdp({ local: loopback });
-    four.send(new Uint8Array(1), { ip: "127.0.0.1", port: both.local.port });
-    expect(await sender.promise).toBe("127.0.0.1");
-    both.close();
+  test("IPv4's and IPv6's any address share a port, and each hears its own family", async () => {
+    const heard = { 4: Promise.withResolvers<string>(), 6: Promise.withResolvers<string>() };
+    const hear = (family: 4 | 6) => ({
+      message: (_: Uint8Array, { ip }: { ip: string }) => heard[family].resolve(ip),
+    });
+    const six = await world.openUdp({ local: { ip: "::", port: 0 }, handlers: hear(6) });
+    const { port } = six.local;
+    const four = await world.openUdp({ local: { ip: "0.0.0.0", port }, handlers: hear(4) });
+    six.send(new Uint8Array(1), { ip: "::1", port });
+    four.send(new Uint8Array(1), { ip: "127.0.0.1", port });
+    expect(await Promise.all([heard[4].promise, heard[6].promise])).toEqual(["127.0.0.1", "::1"]);
+    six.close();
     four.close();
   });
 
