@@ -46,23 +46,14 @@ export function lockDirectory(directory: string, world: World): () => void {
 function create(path: string, draft: string, content: string, directory: string): boolean {
   try {
     writeFileSync(draft, content, { mode: 0o600, flag: "wx" });
-  } catch (error) {
-    throw new P2pdError(
-      "configuration",
-      `dataDir ${directory} cannot be written to (${(error as Error).message}); name a directory that this user may write to`,
-      { directory },
-      { cause: error },
-    );
-  }
-  try {
     linkSync(draft, path);
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
     throw new P2pdError(
       "configuration",
-      `the lock ${path} cannot be made (${(error as Error).message})`,
-      { path },
+      `dataDir ${directory} cannot be written to (${(error as Error).message}); name a directory that this user may write to`,
+      { directory },
       { cause: error },
     );
   } finally {
@@ -119,8 +110,9 @@ function read(path: string): string | undefined {
 function remove(path: string): void {
   try {
     unlinkSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  } catch {
+    // What is not there, or lies where nothing can be written, needs no removing.
+    return;
   }
 }
 
