@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startDaemon } from "./bench/daemon.ts";
+import { startDaemon } from "./daemon-process.ts";
 import { buildExecutable } from "./build.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "p2pd-build-"));

@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startDaemon } from "./bench/daemon.ts";
+import { startDaemon } from "./daemon-process.ts";
 
 const project = join(import.meta.dir, "..");
 const page = readFileSync(join(project, "README.md"), "utf8");

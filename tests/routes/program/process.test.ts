@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startDaemon } from "../../bench/daemon.ts";
+import { startDaemon } from "../../daemon-process.ts";
 
 const program = join(import.meta.dir, "../../../index.ts");
 const top = mkdtempSync(join(tmpdir(), "p2pd-process-"));
