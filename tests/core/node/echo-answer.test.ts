@@ -59,11 +59,20 @@ test("a peer that does not read its answers gets no more of them", () => {
   expect(far.log).toEqual(["end"]);
 });
 
-function recorder() {
+interface Recorder {
+  readonly log: string[];
+  readonly channel: Channel;
+  isFull: boolean;
+  pending: number;
+  handlers(): ChannelHandlers;
+  say(text: string): void;
+}
+
+function recorder(): Recorder {
   const endpoint = { ip: "192.0.2.1", port: 9 };
   const log: string[] = [];
   let handlers: ChannelHandlers | undefined;
-  const state = {
+  const state: Recorder = {
     log,
     isFull: false,
     pending: 0,
@@ -89,7 +98,7 @@ function recorder() {
       resume: () => void log.push("resume"),
       end: () => void log.push("end"),
       abort: (reason) => void log.push(`abort ${reason?.message}`),
-    } satisfies Channel,
+    },
   };
   return state;
 }
