@@ -1,0 +1,107 @@
+/**
+ * Virtual time: a heap of things to happen, and a clock that jumps from one to the next. Times are whole
+ * microseconds, so that no rounding can make two runs differ; things of one time happen in the order they
+ * were asked for. Draining microtasks between them is `run-sim.ts`'s part.
+ */
+import type { Timer } from "../../core/net/world.ts";
+
+export interface Scheduler {
+  /** Virtual milliseconds since the simulation began, with three decimals. */
+  readonly nowMs: number;
+  /** Things that will happen, cancelled ones not counted. */
+  readonly pending: number;
+  /** Things that have happened. */
+  readonly happened: number;
+  /** Has `fire` called after this many milliseconds; anything above 0 is at least one microsecond. */
+  after(delayMs: number, fire: () => void): Timer;
+  /** Goes to the next thing and lets it happen; false if there is none up to `limitMs`. */
+  step(limitMs: number): boolean;
+}
+
+interface Waiting {
+  readonly atUs: number;
+  readonly order: number;
+  fire: (() => void) | undefined;
+}
+
+/** Longest delay in milliseconds; a longer one is cut to it. */
+const LONGEST_MS = 1e11;
+
+export function createScheduler(): Scheduler {
+  const heap: Waiting[] = [];
+  let nowUs = 0;
+  let order = 0;
+  let pending = 0;
+  let happened = 0;
+  const before = (a: Waiting, b: Waiting): boolean =>
+    a.atUs < b.atUs || (a.atUs === b.atUs && a.order < b.order);
+
+  function push(item: Waiting): void {
+    let at = heap.length;
+    heap.push(item);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (!before(item, heap[parent] as Waiting)) break;
+      heap[at] = heap[parent] as Waiting;
+      at = parent;
+    }
+    heap[at] = item;
+  }
+
+  function pop(): Waiting | undefined {
+    const first = heap[0];
+    const last = heap.pop();
+    if (first === undefined || last === undefined || heap.length === 0) return first;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && before(heap[child + 1] as Waiting, heap[child] as Waiting)) child++;
+      if (!before(heap[child] as Waiting, last)) break;
+      heap[at] = heap[child] as Waiting;
+      at = child;
+    }
+    heap[at] = last;
+    return first;
+  }
+
+  return {
+    get nowMs() {
+      return nowUs / 1000;
+    },
+    get pending() {
+      return pending;
+    },
+    get happened() {
+      return happened;
+    },
+    after(delayMs, fire) {
+      const delayUs = delayMs > 0 ? Math.ceil(Math.min(delayMs, LONGEST_MS) * 1000 - 1e-6) : 0;
+      const item: Waiting = { atUs: nowUs + Math.max(delayMs > 0 ? 1 : 0, delayUs), order: order++, fire };
+      push(item);
+      pending++;
+      return {
+        cancel() {
+          if (item.fire !== undefined) pending--;
+          item.fire = undefined;
+        },
+      };
+    },
+    step(limitMs) {
+      for (;;) {
+        const next = heap[0];
+        if (next === undefined) return false;
+        if (next.fire !== undefined && next.atUs > limitMs * 1000) return false;
+        pop();
+        const { fire } = next;
+        if (fire === undefined) continue; // cancelled: time does not go there
+        next.fire = undefined;
+        pending--;
+        happened++;
+        nowUs = next.atUs;
+        fire();
+        return true;
+      }
+    },
+  };
+}
