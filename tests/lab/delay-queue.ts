@@ -9,22 +9,32 @@ export interface DelayQueue {
   readonly nextAt: number;
   /** Packets refused because too many were on their way. */
   readonly overflowed: number;
-  /** Keeps a copy of the packet until `at`. */
-  add(at: number, packet: Uint8Array): void;
+  /** Keeps a copy of the packet, and of what came with it, until `at`. */
+  add(at: number, packet: Uint8Array, offload: Uint8Array | undefined): void;
   /** The next packet whose time has come by `now`. */
-  takeDue(now: number): Uint8Array | undefined;
+  takeDue(now: number): Due | undefined;
 }
 
-interface Waiting {
+export interface Due {
+  readonly packet: Uint8Array;
+  readonly offload: Uint8Array | undefined;
+}
+
+interface Waiting extends Due {
   readonly at: number;
   readonly order: number;
-  readonly packet: Uint8Array;
 }
 
-export function createDelayQueue(limit = 20_000): DelayQueue {
+/** Octets on their way; more are dropped, as a full router's buffer drops them. */
+const LIMIT = 128 * 1024 * 1024;
+/** What a packet costs besides its octets. */
+const OVERHEAD = 256;
+
+export function createDelayQueue(limit = LIMIT): DelayQueue {
   const heap: Waiting[] = [];
   let order = 0;
   let overflowed = 0;
+  let held = 0;
   const before = (a: Waiting, b: Waiting): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
 
   function up(index: number, item: Waiting): void {
@@ -61,21 +71,23 @@ export function createDelayQueue(limit = 20_000): DelayQueue {
     get overflowed() {
       return overflowed;
     },
-    add(at, packet) {
-      if (heap.length >= limit) {
+    add(at, packet, offload) {
+      if (held + packet.length + OVERHEAD > limit) {
         overflowed++;
         return;
       }
-      const item = { at, order: order++, packet: packet.slice() };
+      const item = { at, order: order++, packet: packet.slice(), offload: offload?.slice() };
+      held += packet.length + OVERHEAD;
       heap.push(item);
       up(heap.length - 1, item);
     },
     takeDue(now) {
       const first = heap[0];
       if (first === undefined || first.at > now) return undefined;
+      held -= first.packet.length + OVERHEAD;
       const last = heap.pop() as Waiting;
       if (heap.length > 0) down(last);
-      return first.packet;
+      return first;
     },
   };
 }

@@ -12,16 +12,27 @@ import { seededRandom } from "../nat/seeded-random.ts";
 import { checkSettings } from "../nat/settings.ts";
 import type { NatSettings } from "../nat/settings.ts";
 import { createDelayQueue } from "./delay-queue.ts";
+import type { DelayQueue } from "./delay-queue.ts";
 import { faultySettings } from "./faults.ts";
 import type { Fault } from "./faults.ts";
 import type { NatboxReply, NatboxRequest, NatboxStart } from "./natbox-control.ts";
+import { acceptOffload, OFFLOAD_HEADER } from "./offload.ts";
 import { createPacketRouter } from "./packet-router.ts";
 import type { PacketRouter } from "./packet-router.ts";
-import { createWaiter, openTun, readInto, setNonBlocking, writeFrom } from "./syscalls.ts";
+import {
+  createWaiter,
+  openTun,
+  readInto,
+  setNonBlocking,
+  setOffload,
+  writeFrom,
+  writeParts,
+} from "./syscalls.ts";
 
 const STDIN = 0;
 const STDOUT = 1;
-const MAX_PACKET = 65_536;
+const MAX_PACKET = 65_536 + OFFLOAD_HEADER;
+const NO_OFFLOAD = new Uint8Array(OFFLOAD_HEADER);
 /** Packets taken from one device before the other has its turn. */
 const BURST = 64;
 const MAX_COMMAND = 1_000_000;
@@ -48,12 +59,14 @@ function main(start: NatboxStart): void {
     const ipv4 = createNatEngine(obeyed, publicIp4);
     const ipv6 = createNatEngine(ipv6Settings(obeyed), "::");
     const random = seededRandom(obeyed.seed);
+    // Loss and jitter strike packets, so those must have their size.
+    for (const tun of [lan, wan]) setOffload(tun, obeyed.link.loss === 0 && obeyed.link.jitterMs === 0);
     const outLink = createLink(obeyed.link, random.fork("out"));
     const router = createPacketRouter({
       ipv4,
       ipv6,
-      toLan: (packet) => send(lan, packet),
-      toWan: (packet) => cross(outQueue, outLink, packet, (ready) => send(wan, ready)),
+      toLan: (packet, offload) => send(lan, packet, offload),
+      toWan: (packet, offload) => cross(outQueue, outLink, packet, offload, sendToWan),
       faults: {
         quotedChecksum: fault === "quoted-checksum-stale",
         quotedHeader: fault === "quoted-header-stale",
@@ -62,37 +75,50 @@ function main(start: NatboxStart): void {
     return { settings, fault, ipv4, ipv6, router, inLink: createLink(obeyed.link, random.fork("in")) };
   }
 
-  function send(fd: number, packet: Uint8Array): void {
-    if (writeFrom(fd, packet) < 0) unsent++;
+  function send(fd: number, packet: Uint8Array, offload: Uint8Array | undefined): void {
+    if (!writeParts(fd, offload ?? NO_OFFLOAD, packet)) unsent++;
+  }
+
+  function sendToWan(packet: Uint8Array, offload: Uint8Array | undefined): void {
+    send(wan, packet, offload);
+  }
+
+  function fromWan(packet: Uint8Array, offload: Uint8Array | undefined): void {
+    box.router.fromWan(performance.now(), packet, offload);
+  }
+
+  function fromLan(packet: Uint8Array, offload: Uint8Array | undefined): void {
+    box.router.fromLan(performance.now(), packet, offload);
   }
 
   /** Sends a packet over the link: at once where there is no delay, else by the queue. */
   function cross(
-    queue: typeof inQueue,
+    queue: DelayQueue,
     link: Link,
     packet: Uint8Array,
-    deliver: (packet: Uint8Array) => void,
+    offload: Uint8Array | undefined,
+    deliver: TakePacket,
   ): void {
     const now = performance.now();
     const at = link.arrival(now);
     if (at === undefined) return;
-    if (at <= now && queue.size === 0) deliver(packet);
-    else queue.add(at, packet);
+    if (at <= now && queue.size === 0) deliver(packet, offload);
+    else queue.add(at, packet, offload);
   }
 
-  function readDevice(fd: number, take: (packet: Uint8Array) => void): void {
+  function readDevice(fd: number, take: TakePacket): void {
     for (let i = 0; i < BURST; i++) {
       const length = readInto(fd, buffer);
-      if (length <= 0) return;
-      take(buffer.subarray(0, length));
+      if (length <= OFFLOAD_HEADER) return;
+      const packet = buffer.subarray(OFFLOAD_HEADER, length);
+      take(packet, acceptOffload(buffer.subarray(0, OFFLOAD_HEADER), packet));
     }
   }
 
-  function deliverDue(): void {
+  function deliverDue(queue: DelayQueue, deliver: TakePacket): void {
     const now = performance.now();
-    for (let due = inQueue.takeDue(now); due !== undefined; due = inQueue.takeDue(now))
-      box.router.fromWan(now, due);
-    for (let due = outQueue.takeDue(now); due !== undefined; due = outQueue.takeDue(now)) send(wan, due);
+    for (let due = queue.takeDue(now); due !== undefined; due = queue.takeDue(now))
+      deliver(due.packet, due.offload);
   }
 
   function readCommands(): void {
@@ -104,13 +130,13 @@ function main(start: NatboxStart): void {
     for (let end = commands.indexOf("\n"); end >= 0; end = commands.indexOf("\n")) {
       const line = commands.slice(0, end);
       commands = commands.slice(end + 1);
-      reply(obey(JSON.parse(line) as NatboxRequest));
+      reply(obey(line));
     }
   }
 
-  function obey(request: NatboxRequest): NatboxReply {
+  function obey(line: string): NatboxReply {
     try {
-      return perform(request, performance.now());
+      return perform(JSON.parse(line) as NatboxRequest, performance.now());
     } catch (error) {
       return { ok: false, error: error instanceof Error ? error.message : String(error) };
     }
@@ -156,17 +182,18 @@ function main(start: NatboxStart): void {
     const now = performance.now();
     const next = Math.min(inQueue.nextAt, outQueue.nextAt, now + SWEEP_MS);
     waiter.wait(next - now);
-    deliverDue();
-    if (waiter.seen(0) !== 0) readDevice(lan, (packet) => box.router.fromLan(performance.now(), packet));
+    deliverDue(inQueue, fromWan);
+    deliverDue(outQueue, sendToWan);
+    if (waiter.seen(0) !== 0) readDevice(lan, fromLan);
     if (waiter.seen(1) !== 0) {
-      readDevice(wan, (packet) =>
-        cross(inQueue, box.inLink, packet, (ready) => box.router.fromWan(performance.now(), ready)),
-      );
+      readDevice(wan, (packet, offload) => cross(inQueue, box.inLink, packet, offload, fromWan));
     }
     if (waiter.seen(2) !== 0) readCommands();
     box.ipv4.advance(performance.now());
   }
 }
+
+type TakePacket = (packet: Uint8Array, offload: Uint8Array | undefined) => void;
 
 interface Box {
   readonly settings: NatSettings;

@@ -6,6 +6,7 @@
 import type { Endpoint } from "../../core/ip.ts";
 import type { NatEngine, NatPacket, Verdict } from "../nat/engine.ts";
 import type { NatProtocol } from "../nat/session.ts";
+import { adjustUnfinished } from "./offload.ts";
 import {
   ICMP,
   ICMP6,
@@ -31,18 +32,18 @@ import type { PacketLayout } from "./packet.ts";
 export interface PacketRouterOptions {
   readonly ipv4: NatEngine;
   readonly ipv6: NatEngine;
-  /** Takes a packet for a side; its octets are the receiver's during the call only. */
-  readonly toLan: (packet: Uint8Array) => void;
-  readonly toWan: (packet: Uint8Array) => void;
+  /** Takes a packet for a side; its octets are the receiver's during the call only. `offload` as in `fromLan`. */
+  readonly toLan: (packet: Uint8Array, offload?: Uint8Array) => void;
+  readonly toWan: (packet: Uint8Array, offload?: Uint8Array) => void;
   /** Deliberate faults of the packet path. */
   readonly faults: { readonly quotedChecksum?: boolean; readonly quotedHeader?: boolean };
 }
 
 export interface PacketRouter {
-  /** A packet from an inside host; its octets are changed. */
-  fromLan(now: number, packet: Uint8Array): void;
+  /** A packet from an inside host; its octets are changed. `offload`: of a large segment (`offload.ts`). */
+  fromLan(now: number, packet: Uint8Array, offload?: Uint8Array): void;
   /** A packet from outside; its octets are changed. */
-  fromWan(now: number, packet: Uint8Array): void;
+  fromWan(now: number, packet: Uint8Array, offload?: Uint8Array): void;
   /** Packets that no rule covers: malformed, of unknown protocols, fragments without their first. */
   readonly ignored: number;
 }
@@ -59,7 +60,7 @@ export function createPacketRouter({ ipv4, ipv6, toLan, toWan, faults }: PacketR
   const fragmented = new Map<string, FragmentedPacket>();
   let ignored = 0;
 
-  function route(now: number, bytes: Uint8Array, outward: boolean): void {
+  function route(now: number, bytes: Uint8Array, outward: boolean, offload: Uint8Array | undefined): void {
     const layout = layoutOf(bytes);
     if (layout === undefined || !isRoutable(bytes, layout.version)) {
       ignored++;
@@ -71,7 +72,7 @@ export function createPacketRouter({ ipv4, ipv6, toLan, toWan, faults }: PacketR
     if (layout.fragmentOffset > 0) {
       const first = fragmented.get(fragmentKey(packet, layout));
       if (first === undefined || first.until < now) ignored++;
-      else carryOut(packet, layout, first.verdict, outward);
+      else carryOut(packet, layout, first.verdict, outward, undefined);
       return;
     }
     if (layout.length - transport < transportMinimum(protocol)) {
@@ -86,7 +87,7 @@ export function createPacketRouter({ ipv4, ipv6, toLan, toWan, faults }: PacketR
     }
     const verdict = outward ? engine.outbound(now, seen) : engine.inbound(now, seen);
     if (layout.moreFragments) remember(now, fragmentKey(packet, layout), verdict);
-    carryOut(packet, layout, verdict, outward);
+    carryOut(packet, layout, verdict, outward, offload);
   }
 
   function remember(now: number, key: string, verdict: Verdict): void {
@@ -95,17 +96,24 @@ export function createPacketRouter({ ipv4, ipv6, toLan, toWan, faults }: PacketR
     if (fragmented.size > MAX_FRAGMENTED) fragmented.delete(fragmented.keys().next().value as string);
   }
 
-  function carryOut(packet: Uint8Array, layout: PacketLayout, verdict: Verdict, outward: boolean): void {
+  function carryOut(
+    packet: Uint8Array,
+    layout: PacketLayout,
+    verdict: Verdict,
+    outward: boolean,
+    offload: Uint8Array | undefined,
+  ): void {
     if (verdict.action === "drop") return;
     if (verdict.action === "reject") {
       if (layout.fragmentOffset > 0) return;
       const reply = verdict.with === "rst" ? resetFor(packet, layout) : unreachableFor(packet, layout);
       return outward ? toLan(reply) : toWan(reply);
     }
-    rewrite(packet, layout, "source", verdict.source);
-    rewrite(packet, layout, "destination", verdict.destination);
-    if (verdict.action === "hairpin" || !outward) toLan(packet);
-    else toWan(packet);
+    const unfinished = offload !== undefined;
+    rewrite(packet, layout, "source", verdict.source, unfinished);
+    rewrite(packet, layout, "destination", verdict.destination, unfinished);
+    if (verdict.action === "hairpin" || !outward) toLan(packet, offload);
+    else toWan(packet, offload);
   }
 
   /** An ICMP error belongs to the session of the packet it quotes (RFC 5508 section 4). */
@@ -148,8 +156,8 @@ export function createPacketRouter({ ipv4, ipv6, toLan, toWan, faults }: PacketR
   }
 
   return {
-    fromLan: (now, packet) => route(now, packet, true),
-    fromWan: (now, packet) => route(now, packet, false),
+    fromLan: (now, packet, offload) => route(now, packet, true, offload),
+    fromWan: (now, packet, offload) => route(now, packet, false, offload),
     get ignored() {
       return ignored;
     },
@@ -206,12 +214,16 @@ function protocolOf(
   return version === 6 && protocol === ICMP6 && (type === 128 || type === 129) ? "icmp" : undefined;
 }
 
-/** Puts another endpoint into a packet; the checksums follow. Nothing is done where nothing changes. */
+/**
+ * Puts another endpoint into a packet; the checksums follow. Nothing is done where nothing changes. A checksum
+ * that is `unfinished` covers the addresses alone.
+ */
 function rewrite(
   packet: Uint8Array,
   layout: PacketLayout,
   side: "source" | "destination",
   to: Endpoint,
+  unfinished = false,
 ): void {
   const { protocol, transport } = layout;
   const delta = setAddress(packet, layout, side, to.ip);
@@ -219,6 +231,11 @@ function rewrite(
   const isEcho = protocol === ICMP || protocol === ICMP6;
   if (isEcho && to.port === 0) return; // the remote side of an echo has no port
   const field = transport + checksumOffset(protocol);
+  if (unfinished) {
+    adjustUnfinished(packet, field, delta.before, delta.after);
+    set16(packet, transport + (side === "source" ? 0 : 2), to.port);
+    return;
+  }
   const hasChecksum = packet.length >= field + 2 && !(protocol === UDP && get16(packet, field) === 0);
   let checksum = hasChecksum ? get16(packet, field) : 0;
   if (protocol !== ICMP) checksum = adjustChecksum(checksum, delta.before, delta.after);

@@ -11,8 +11,9 @@ export const { symbols: libc } = dlopen(process.platform === "linux" ? "libc.so.
   open: { args: [pointer, i32], returns: i32 },
   close: { args: [i32], returns: i32 },
   read: { args: [i32, pointer, u64], returns: FFIType.i64_fast },
+  writev: { args: [i32, pointer, i32], returns: FFIType.i64_fast },
   write: { args: [i32, pointer, u64], returns: FFIType.i64_fast },
-  ioctl: { args: [i32, u64, pointer], returns: i32 },
+  ioctl: { args: [i32, u64, u64], returns: i32 },
   ppoll: { args: [pointer, u64, pointer, pointer], returns: i32 },
   fcntl: { args: [i32, i32, i32], returns: i32 },
   socket: { args: [i32, i32, i32], returns: i32 },
@@ -30,7 +31,9 @@ export const { symbols: libc } = dlopen(process.platform === "linux" ? "libc.so.
 
 const O_RDWR_NONBLOCK = 0x802;
 const TUNSETIFF = 0x400454ca;
-const IFF_TUN_NO_PI = 0x1001;
+const IFF_TUN_NO_PI_VNET_HDR = 0x5001;
+const TUNSETOFFLOAD = 0x400454d0;
+const CHECKSUM_TSO4_TSO6 = 7;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const O_NONBLOCK = 0x800;
@@ -38,7 +41,10 @@ const O_NONBLOCK = 0x800;
 export const POLLIN = 1;
 export const POLLOUT = 4;
 
-/** Attaches to the TUN device `name` of this network namespace; reads and writes do not block. */
+/**
+ * Attaches to the TUN device `name` of this network namespace. Reads and writes do not block; every packet has a
+ * header before it (`offload.ts`).
+ */
 export function openTun(name: string): number {
   const path = Buffer.from("/dev/net/tun\0");
   const fd = libc.open(ptr(path), O_RDWR_NONBLOCK);
@@ -46,12 +52,28 @@ export function openTun(name: string): number {
     throw new P2pdError("unavailable", "cannot open /dev/net/tun; load the tun module and run as root");
   const request = Buffer.alloc(40);
   request.write(name, 0, 15);
-  request.writeUInt16LE(IFF_TUN_NO_PI, 16);
+  request.writeUInt16LE(IFF_TUN_NO_PI_VNET_HDR, 16);
   if (libc.ioctl(fd, TUNSETIFF, ptr(request)) < 0) {
     libc.close(fd);
     throw new P2pdError("unavailable", `cannot attach to TUN device ${name}; is it there, and free?`);
   }
   return fd;
+}
+
+/** Whether the kernel may hand over packets without checksums and TCP segments larger than the MTU. */
+export function setOffload(tun: number, on: boolean): void {
+  libc.ioctl(tun, TUNSETOFFLOAD, on ? CHECKSUM_TSO4_TSO6 : 0);
+}
+
+const parts = new BigUint64Array(4);
+
+/** Writes two pieces as one packet; false if the device does not take it. */
+export function writeParts(fd: number, first: Uint8Array, second: Uint8Array): boolean {
+  parts[0] = BigInt(ptr(first));
+  parts[1] = BigInt(first.length);
+  parts[2] = BigInt(ptr(second));
+  parts[3] = BigInt(second.length);
+  return Number(libc.writev(fd, parts, 2)) >= 0;
 }
 
 /** Opens a file for reading. */
