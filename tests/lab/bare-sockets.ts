@@ -17,6 +17,7 @@ const SO_REUSEADDR = 2;
 const SO_ERROR = 4;
 const SO_LINGER = 13;
 const SO_REUSEPORT = 15;
+const SO_BINDTODEVICE = 25;
 const POLLHUP = 16;
 const ENETUNREACH = 101;
 export const ECONNREFUSED = 111;
@@ -74,7 +75,7 @@ function inside<T>(namespace: string, make: () => T): T {
   }
 }
 
-function open(namespace: string, type: number, protocol: number, local: Endpoint): number {
+function open(namespace: string, type: number, protocol: number, local: Endpoint, device = ""): number {
   return inside(namespace, () => {
     const fd = libc.socket(AF[familyOf(local.ip)], type | SOCK_FLAGS, protocol);
     if (fd < 0) throw new P2pdError("unavailable", "cannot make a socket");
@@ -82,6 +83,10 @@ function open(namespace: string, type: number, protocol: number, local: Endpoint
     if (type === SOCK_STREAM) {
       libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, on, 4);
       libc.setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, on, 4);
+    }
+    if (device !== "") {
+      const name = Buffer.from(`${device}\0`);
+      libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length);
     }
     const address = encodeAddress(local);
     if (libc.bind(fd, address, address.length) !== 0) {
@@ -92,8 +97,9 @@ function open(namespace: string, type: number, protocol: number, local: Endpoint
   });
 }
 
-export function openUdp(namespace: string, local: Endpoint): BareUdp {
-  const fd = open(namespace, SOCK_DGRAM, 0, local);
+/** `device`: the NIC that packets must leave by. */
+export function openUdp(namespace: string, local: Endpoint, device = ""): BareUdp {
+  const fd = open(namespace, SOCK_DGRAM, 0, local, device);
   const sendBytes = (to: Endpoint, bytes: Uint8Array): void => {
     const address = encodeAddress(to);
     libc.sendto(fd, bytes, bytes.length, 0, address, address.length);

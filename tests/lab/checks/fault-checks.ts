@@ -4,7 +4,7 @@
  */
 import type { Fault } from "../faults.ts";
 import { FAULTS } from "../faults.ts";
-import { changes, hairpinning, ipv6, timeouts, unsolicitedSyn } from "./behaviour-checks.ts";
+import { changes, hairpinning, ipv6Firewall, timeouts, unsolicitedSyn } from "./behaviour-checks.ts";
 import type { Check } from "./check.ts";
 import { background, configurationCheck, range, steps } from "./configuration-checks.ts";
 import { errorsIn } from "./icmp-checks.ts";
@@ -25,7 +25,7 @@ const CAUGHT_BY: Readonly<Record<Fault, Check>> = {
   "rst-instead-of-drop": unsolicitedSyn,
   "drop-instead-of-rst": unsolicitedSyn,
   "icmp-instead-of-rst": unsolicitedSyn,
-  "ipv6-open": ipv6,
+  "ipv6-open": ipv6Firewall,
   "udp-unblocked": configurationCheck("blocked/equal"),
   "delay-doubled": delay,
   "loss-ignored": loss,
