@@ -169,7 +169,10 @@ export function createHost(
     },
     send(packet, device) {
       const { ip } = packet.destination;
-      if (isOwn(ip)) return void scheduler.after(INSIDE_MS, () => arrive(packet));
+      if (isOwn(ip)) {
+        scheduler.after(INSIDE_MS, () => arrive(packet));
+        return;
+      }
       const nic = routeTo(ip, device);
       trace.add(`${name} sends${nic === undefined ? " nowhere" : ""}: ${describePacket(packet)}`);
       if (nic !== undefined)
@@ -221,7 +224,7 @@ export function createHost(
       const text = nic.settings.addresses.map(({ ip }) => ip).join(" ");
       trace.add(`${name} ${nicName} is ${nic.up ? "up" : "down"} with ${text}`);
       scheduler.after(NOTICE_MS, () => {
-        for (const watcher of [...watchers]) watcher();
+        for (const watcher of watchers) watcher();
       });
     },
   };

@@ -34,7 +34,8 @@ export function createInbox(taken: () => void): Inbox {
     if (busy || handlers === undefined) return;
     busy = true;
     const before = held;
-    while (!paused && queue.length > 0 && failure === undefined) {
+    const mayGo = (): boolean => !paused && queue.length > 0 && failure === undefined;
+    while (mayGo()) {
       const bytes = queue.shift() as Uint8Array;
       held -= bytes.length;
       handlers.data(bytes);

@@ -13,7 +13,7 @@ export interface RealTimeGuard {
 type Place = Record<string, unknown>;
 
 const PLACES: readonly (readonly [name: string, place: Place, keys: readonly string[]])[] = [
-  ["", globalThis as unknown as Place, ["setTimeout", "setInterval", "setImmediate", "fetch", "WebSocket"]],
+  ["", globalThis, ["setTimeout", "setInterval", "setImmediate", "fetch", "WebSocket"]],
   ["Date.", Date as unknown as Place, ["now"]],
   ["Math.", Math as unknown as Place, ["random"]],
   ["performance.", performance as unknown as Place, ["now"]],
@@ -21,10 +21,10 @@ const PLACES: readonly (readonly [name: string, place: Place, keys: readonly str
   ["AbortSignal.", AbortSignal as unknown as Place, ["timeout"]],
   [
     "Bun.",
-    Bun as unknown as Place,
+    Bun,
     ["sleep", "sleepSync", "nanoseconds", "udpSocket", "connect", "listen", "serve", "randomUUIDv7"],
   ],
-  ["Bun.dns.", Bun.dns as unknown as Place, ["lookup"]],
+  ["Bun.dns.", Bun.dns, ["lookup"]],
   ["process.", process as unknown as Place, ["hrtime", "uptime"]],
 ];
 
@@ -69,7 +69,7 @@ export function createRealTimeGuard(): RealTimeGuard {
         globalThis.Date = RealDate;
       });
       return () => {
-        for (const step of undo.reverse()) step();
+        for (const step of undo.toReversed()) step();
       };
     },
   };

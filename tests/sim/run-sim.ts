@@ -49,12 +49,13 @@ export async function runSim<T>(
       function begin(): void {
         body(sim).then(
           (value) => (outcome = () => resolve(value)),
-          (thrown: unknown) => (outcome = () => reject(thrown as Error)),
+          (thrown: unknown) => (outcome = () => reject(thrown)),
         );
       }
       function advance(): void {
         drainMicrotasks();
-        while (outcome === undefined && work.pending === 0) {
+        const goesOn = (): boolean => outcome === undefined && work.pending === 0;
+        while (goesOn()) {
           if (!sim.scheduler.step(options.limitMs ?? LIMIT_MS)) throw stuck(sim);
           drainMicrotasks();
         }
@@ -69,7 +70,7 @@ export async function runSim<T>(
             disarm();
           }
         } catch (thrown) {
-          outcome = () => reject(thrown as Error);
+          outcome = () => reject(thrown);
         }
         if (outcome === undefined) nextTurn(() => turn(false));
         else outcome();

@@ -48,12 +48,13 @@ simTest(
   [1, 2],
   async (sim) => {
     const server = await stunServer(sim);
-    const { world, ip } = sim.host("alice");
-    const socket = await world.openUdp({ local: { ip: ip(), port: 4000 } });
+    const alice = sim.host("alice");
+    const { world } = alice;
+    const socket = await world.openUdp({ local: { ip: alice.ip(), port: 4000 } });
     const { mapped } = await bindingRequest(attachStun(world, socket), server.endpoint);
     expect(mapped.ip).toBe(sim.router("carrier").ipv4.externalIp);
     const [inner] = sim.router("a").ipv4.table(sim.scheduler.nowMs);
-    expect(inner?.internal).toEqual({ ip: ip(), port: 4000 });
+    expect(inner?.internal).toEqual({ ip: alice.ip(), port: 4000 });
     expect(inner?.external.ip).toBe(sim.router("a").ipv4.externalIp);
   },
   { topology: carrierNat(strictB, coneA, coneA) },
@@ -64,9 +65,10 @@ simTest(
   [1],
   async (sim) => {
     const server = await stunServer(sim);
-    const ask = async (host: string): Promise<string> => {
-      const { world, ip } = sim.host(host);
-      const socket = await world.openUdp({ local: { ip: ip(), port: 0 } });
+    const ask = async (name: string): Promise<string> => {
+      const host = sim.host(name);
+      const { world } = host;
+      const socket = await world.openUdp({ local: { ip: host.ip(), port: 0 } });
       const options = { changeIp: true, changePort: true, timeoutMs: 2000 };
       return bindingRequest(attachStun(world, socket), server.endpoint, options).then(
         ({ from, honoured }) => `${from.ip} ${honoured}`,
@@ -100,8 +102,9 @@ async function stunServer(sim: Simulation): Promise<SimStunServer> {
 
 /** How many of `count` Binding requests from alice, ten at once, were answered with her router's address. */
 async function exchanges(sim: Simulation, server: SimStunServer, count: number): Promise<number> {
-  const { world, ip } = sim.host("alice");
-  const socket = await world.openUdp({ local: { ip: ip(), port: 0 } });
+  const alice = sim.host("alice");
+  const { world } = alice;
+  const socket = await world.openUdp({ local: { ip: alice.ip(), port: 0 } });
   const stun = attachStun(world, socket);
   let answered = 0;
   const worker = async (): Promise<void> => {

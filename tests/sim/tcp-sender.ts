@@ -135,7 +135,8 @@ export function createTcpSender(scheduler: Scheduler, first: number, hooks: TcpS
   }
 
   function pump(): void {
-    while (!stopped && waitingOctets > 0) {
+    const hasMore = (): boolean => !stopped && waitingOctets > 0;
+    while (hasMore()) {
       const room = oldest + window - next;
       const count = Math.min(SEGMENT_SIZE, room, waitingOctets);
       const isSmall = count < SEGMENT_SIZE && count < waitingOctets && flight.length > 0;
