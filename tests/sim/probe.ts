@@ -25,7 +25,7 @@ export interface ProbeSite {
   /** The router's range of external ports. */
   readonly ports: readonly [low: number, high: number];
   /** Virtual time. */
-  sleep(delayMs: number): Promise<void>;
+  readonly sleep: (delayMs: number) => Promise<void>;
 }
 
 /** Within this every packet has arrived that will. */

@@ -1,11 +1,12 @@
 /** TCP of the simulation: handshakes of every kind, loss, half-close, resets, shared ports, backpressure. */
 import { expect, test } from "bun:test";
-import { P2pdError } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/ip.ts";
 import type { ByteStream, ConnectOptions } from "../../core/net/world.ts";
 import { parseConfiguration } from "../nat/configurations.ts";
 import { changeSettings, type LinkSettings, type NatSettingsChange } from "../nat/settings.ts";
 import { parseRouterKind, type RouterKind, twoHosts } from "../nat/topologies.ts";
+import { codeOf } from "./code-of.ts";
+import { collectStream } from "./collect-stream.ts";
 import type { SimHost } from "./host.ts";
 import { runSim } from "./run-sim.ts";
 import { simTest } from "./sim-test.ts";
@@ -27,12 +28,12 @@ simTest(
     const [a, b] = await Promise.all([first, second]);
     expect(sim.scheduler.nowMs).toBeLessThan(300 + 2 * 2 * 40 + 5);
     expect([a.remote, b.remote]).toEqual([outsideB, outsideA]);
-    const [atA, atB] = [collect(a), collect(b)];
+    const [atA, atB] = [collectStream(a), collectStream(b)];
     a.write(text("hello"));
     b.write(text("world"));
     a.end();
     b.end();
-    expect(await Promise.all([atA.ended, atB.ended])).toEqual(["world", "hello"]);
+    expect(await Promise.all([atA.ended, atB.ended])).toEqual([text("world"), text("hello")]);
     expect(await Promise.all([atA.closed, atB.closed])).toEqual([undefined, undefined]);
   },
   { topology: twoHosts(strict, strict) },
@@ -120,7 +121,7 @@ simTest(
   async (sim) => {
     const [a, b] = await pair(sim.host("alice"), sim.host("bob"));
     const [ofA, ofB] = [octets(sim, 400_000), octets(sim, 300_000)];
-    const [atA, atB] = [collect(a), collect(b)];
+    const [atA, atB] = [collectStream(a), collectStream(b)];
     a.write(ofA);
     b.write(ofB);
     a.end();
@@ -139,7 +140,7 @@ simTest(
   [1, 2],
   async (sim) => {
     const [a, b] = await pair(sim.host("alice"), sim.host("bob"));
-    const atB = collect(b);
+    const atB = collectStream(b);
     b.pause();
     const drained = Promise.withResolvers<void>();
     a.attach({ data() {}, drain: drained.resolve, end() {}, close() {} });
@@ -168,12 +169,12 @@ simTest(
     a.write(text("early"));
     a.end();
     await sim.sleep(100);
-    const atB = collect(b);
-    expect(await atB.ended).toBe("early");
+    const atB = collectStream(b);
+    expect(await atB.ended).toEqual(text("early"));
     b.write(text("answer"));
-    const atA = collect(a);
+    const atA = collectStream(a);
     b.end();
-    expect(await atA.ended).toBe("answer");
+    expect(await atA.ended).toEqual(text("answer"));
     expect(await Promise.all([atA.closed, atB.closed])).toEqual([undefined, undefined]);
   },
   { topology: twoHosts(open, open) },
@@ -184,7 +185,7 @@ simTest(
   [1],
   async (sim) => {
     const [a, b] = await pair(sim.host("alice"), sim.host("bob"));
-    const [atA, atB] = [collect(a), collect(b)];
+    const [atA, atB] = [collectStream(a), collectStream(b)];
     a.abort();
     a.abort();
     expect((await atA.closed)?.code).toBe("aborted");
@@ -192,7 +193,7 @@ simTest(
     expect(a.write(text("late"))).toBe(true);
     const dead = (await pair(sim.host("alice"), sim.host("bob"), 7001))[0];
     sim.router("b").setLine(false);
-    const atDead = collect(dead);
+    const atDead = collectStream(dead);
     dead.write(text("into the void"));
     expect((await atDead.closed)?.code).toBe("timeout");
     expect(sim.scheduler.nowMs).toBeGreaterThan(300_000);
@@ -243,7 +244,7 @@ test("a transfer of 8 MiB takes the machine less than two seconds", async () => 
   const began = performance.now();
   await runSim({ seed: 1, topology }, async (sim) => {
     const [a, b] = await pair(sim.host("alice"), sim.host("bob"));
-    const atB = collect(b);
+    const atB = collectStream(b);
     a.write(new Uint8Array(8 << 20));
     a.end();
     await atB.ended;
@@ -264,13 +265,6 @@ function outside(sim: Simulation, name: string, port: number): Endpoint {
   return { ip: sim.router(name).ipv4.externalIp, port };
 }
 
-async function codeOf(attempt: Promise<unknown>): Promise<string> {
-  return attempt.then(
-    () => "ok",
-    (thrown: unknown) => (thrown instanceof P2pdError ? thrown.code : String(thrown)),
-  );
-}
-
 /** Both ends of a connection that `a` made to `b`. */
 async function pair(a: SimHost, b: SimHost, port = 7000): Promise<readonly [ByteStream, ByteStream]> {
   const accepted = Promise.withResolvers<ByteStream>();
@@ -279,26 +273,6 @@ async function pair(a: SimHost, b: SimHost, port = 7000): Promise<readonly [Byte
   const far = await accepted.promise;
   listener.close();
   return [near, far];
-}
-
-interface Collected {
-  readonly ended: Promise<string>;
-  readonly closed: Promise<P2pdError | undefined>;
-  bytes(): Uint8Array;
-}
-
-function collect(stream: ByteStream): Collected {
-  const pieces: Uint8Array[] = [];
-  const ended = Promise.withResolvers<string>();
-  const closed = Promise.withResolvers<P2pdError | undefined>();
-  const bytes = (): Uint8Array => new Uint8Array(Buffer.concat(pieces));
-  stream.attach({
-    data: (piece) => void pieces.push(piece),
-    drain() {},
-    end: () => ended.resolve(new TextDecoder().decode(bytes())),
-    close: (error) => closed.resolve(error),
-  });
-  return { ended: ended.promise, closed: closed.promise, bytes };
 }
 
 function octets(sim: Simulation, count: number): Uint8Array {
