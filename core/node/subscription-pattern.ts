@@ -2,6 +2,7 @@
  * Patterns that anybody may have written, run in time linear in the text by RE2's engine, so that no pattern can
  * make a daemon go back and try again until it is deaf.
  */
+import type * as Re2 from "re2js";
 import { P2pdError } from "../errors.ts";
 
 /** Something that says yes or no to a text. A `RegExp` is one. */
@@ -41,6 +42,6 @@ export function compilePattern(source: string, what: string): Pattern {
 }
 
 /** Loaded by the first pattern: a daemon that nobody gave one starts without it. */
-function loadRe2(): typeof import("re2js") {
-  return require("re2js") as typeof import("re2js");
+function loadRe2(): typeof Re2 {
+  return require("re2js") as typeof Re2;
 }
