@@ -23,6 +23,7 @@ import {
   createWaiter,
   openTun,
   readInto,
+  setNice,
   setNonBlocking,
   setOffload,
   writeFrom,
@@ -44,6 +45,7 @@ function main(start: NatboxStart): void {
   const lan = openTun(start.lanDevice);
   const wan = openTun(start.wanDevice);
   setNonBlocking(STDIN);
+  setNice(-15);
   const waiter = createWaiter([lan, wan, STDIN]);
   const buffer = new Uint8Array(MAX_PACKET);
   const inQueue = createDelayQueue();

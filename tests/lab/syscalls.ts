@@ -25,6 +25,8 @@ export const { symbols: libc } = dlopen(process.platform === "linux" ? "libc.so.
   getsockname: { args: [i32, pointer, pointer], returns: i32 },
   sendto: { args: [i32, pointer, u64, i32, pointer, i32], returns: FFIType.i64_fast },
   recvfrom: { args: [i32, pointer, u64, i32, pointer, pointer], returns: FFIType.i64_fast },
+  getpriority: { args: [i32, i32], returns: i32 },
+  setpriority: { args: [i32, i32, i32], returns: i32 },
   setns: { args: [i32, i32], returns: i32 },
   getsockopt: { args: [i32, i32, i32, pointer, pointer], returns: i32 },
 });
@@ -99,6 +101,16 @@ export function closeFd(fd: number): void {
 
 export function setNonBlocking(fd: number): void {
   libc.fcntl(fd, F_SETFL, libc.fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+}
+
+/**
+ * How willingly this thread gives way, -20 to 19 (nice(2)): what keeps time should not wait for what computes.
+ * Returns what it was.
+ */
+export function setNice(value: number): number {
+  const before = libc.getpriority(0, 0);
+  libc.setpriority(0, 0, value);
+  return before;
 }
 
 /** Waits on a fixed set of descriptors. */

@@ -9,10 +9,11 @@ import type { Lab } from "../laboratory.ts";
 import { ICMP } from "../packet.ts";
 import { expectSame, expectThat, settingsWith, siteOf } from "./check.ts";
 import type { Check } from "./check.ts";
-import { freshPort, mappingsOf, probe } from "./probe.ts";
+import { freshPort, mappingsOf, probe, settle } from "./probe.ts";
 
 const ARRIVES_MS = 2000;
 const SILENCE_MS = 40;
+const JUST_NOW_MS = 5;
 
 export const hairpinning: Check = {
   name: "hairpinning joins two hosts of one LAN by their external endpoints, or does not, UDP and TCP",
@@ -103,7 +104,7 @@ export const timeouts: Check = {
     };
     const [young, old] = [begin(), begin()];
     await Bun.sleep(300 - (performance.now() - began));
-    expectSame("after 300 of 700 ms", young.try(SILENCE_MS * 2), {
+    expectSame("after 300 of 700 ms", young.try(ARRIVES_MS), {
       udp: true,
       halfOpen: true,
       established: true,
@@ -132,10 +133,11 @@ function unsolicited(lab: Lab): string {
     { ip: INTERNET.serverIp4(21), port: freshPort() },
     accepted.remote,
   );
-  const outcome = stranger.connected(SILENCE_MS);
+  if (!settle(inner, accepted)) return "the connection broke";
+  const outcome = stranger.connected(JUST_NOW_MS);
   if (outcome === undefined) return "drop";
   if (outcome !== ECONNREFUSED) return `error ${outcome}`;
-  const packet = raw.receive(SILENCE_MS);
+  const packet = raw.receive(JUST_NOW_MS);
   if (packet === undefined) return "rst";
   return packet[20] === 3 && packet[21] === 3 ? "icmp" : `ICMP type ${packet[20]} code ${packet[21]}`;
 }

@@ -5,6 +5,7 @@
 import { INTERNET } from "../../nat/topologies.ts";
 import { openUdp } from "../bare-sockets.ts";
 import type { Lab } from "../laboratory.ts";
+import { setNice } from "../syscalls.ts";
 import { expectSame, expectThat, settingsWith } from "./check.ts";
 import type { Check } from "./check.ts";
 import { freshPort } from "./probe.ts";
@@ -17,6 +18,7 @@ function oneWay(lab: Lab, count: number): { out: number[]; in: number[] } {
   using outer = openUdp(lab.internet, { ip: INTERNET.serverIp4(20), port: freshPort() });
   using inner = openUdp(alice.namespace, { ip: alice.ip4, port: freshPort() });
   const times = { out: [] as number[], in: [] as number[] };
+  const nice = setNice(-15);
   for (let i = 0; i < count; i++) {
     const left = performance.now();
     inner.send(outer.local, "tick");
@@ -28,6 +30,7 @@ function oneWay(lab: Lab, count: number): { out: number[]; in: number[] } {
     times.out.push(arrived - left);
     times.in.push(performance.now() - arrived);
   }
+  setNice(nice);
   return times;
 }
 

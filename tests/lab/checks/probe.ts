@@ -6,7 +6,7 @@
 import type { Endpoint } from "../../../core/ip.ts";
 import { INTERNET } from "../../nat/topologies.ts";
 import { connectTcp, listenTcp, openUdp } from "../bare-sockets.ts";
-import type { BareSocket } from "../bare-sockets.ts";
+import type { BareSocket, BareTcp } from "../bare-sockets.ts";
 
 export type Protocol = "udp" | "tcp";
 
@@ -40,9 +40,11 @@ export interface ProbeSite {
   readonly ports: readonly [low: number, high: number];
 }
 
-/** How long a packet that is not hindered may take, and one that may never come is waited for. */
+/** How long a packet that is not hindered may take on a busy machine, and the first of many is waited for. */
 const ARRIVES_MS = 2000;
-const SILENCE_MS = 40;
+const FIRST_MS = 400;
+/** For what is here already and only has to be taken notice of. */
+const JUST_NOW_MS = 5;
 
 let lastPort = 20_000;
 
@@ -100,7 +102,7 @@ export function mappingsOf(
     const seen: Endpoint[] = [];
     for (const port of locals) {
       opened.add(openUdp(site.inside, { ip: site.insideIp, port })).send(server, "probe");
-      const arrived = outer.receive(seen.length === 0 ? 3 * SILENCE_MS : ARRIVES_MS);
+      const arrived = outer.receive(seen.length === 0 ? FIRST_MS : ARRIVES_MS);
       if (arrived === undefined) return undefined;
       seen.push(arrived.from);
     }
@@ -110,7 +112,7 @@ export function mappingsOf(
   const seen: Endpoint[] = [];
   for (const port of locals) {
     opened.add(connectTcp(site.inside, { ip: site.insideIp, port }, server));
-    const arrived = listener.accept(seen.length === 0 ? 3 * SILENCE_MS : ARRIVES_MS);
+    const arrived = listener.accept(seen.length === 0 ? FIRST_MS : ARRIVES_MS);
     if (arrived === undefined) return undefined;
     opened.add(arrived);
     seen.push(arrived.remote);
@@ -222,7 +224,7 @@ function probeTcpFiltering(site: ProbeSite): Observed["filtering"] {
   const [a1, a2, b1] = SERVERS(site.insideIp);
   const listener = opened.add(listenTcp(site.outside, a1));
   const local = { ip: site.insideIp, port: freshPort(10) };
-  opened.add(connectTcp(site.inside, local, a1));
+  const inner = opened.add(connectTcp(site.inside, local, a1));
   const accepted = listener.accept(ARRIVES_MS);
   if (accepted === undefined) return "blocked";
   const mapped = opened.add(accepted).remote;
@@ -233,14 +235,20 @@ function probeTcpFiltering(site: ProbeSite): Observed["filtering"] {
     opened.add(connectTcp(site.outside, b1, mapped)),
     opened.add(connectTcp(site.outside, a2, mapped)),
   ];
-  const [uninvited, otherAddress, otherPort] = waitAll(tries);
+  if (!settle(inner, accepted)) return "blocked";
+  const [uninvited, otherAddress, otherPort] = tries.map((one) => one.connected(JUST_NOW_MS));
   if (uninvited === 0) return "open";
   if (otherAddress === 0) return "endpoint-independent";
   return otherPort === 0 ? "address-dependent" : "address-and-port-dependent";
 }
 
-/** Outcomes of connects that were begun together: each may take what is left of the silence. */
-function waitAll(tries: readonly ReturnType<typeof connectTcp>[]): readonly (number | undefined)[] {
-  const deadline = performance.now() + SILENCE_MS;
-  return tries.map((one) => one.connected(Math.max(0, deadline - performance.now())));
+/**
+ * Sends a word there and back over a connection that stands. The way keeps order, so whatever was sent before
+ * has met its fate, and its answer is here, when this returns; false if the connection does not carry.
+ */
+export function settle(inner: BareTcp, outer: BareTcp): boolean {
+  outer.write("?");
+  if (inner.read(ARRIVES_MS) === undefined) return false;
+  inner.write("!");
+  return outer.read(ARRIVES_MS) !== undefined;
 }
