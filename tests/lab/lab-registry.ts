@@ -4,6 +4,8 @@
  * be told and removed.
  */
 import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { commandNow } from "./shell.ts";
 
 const PREFIX = "p2pdlab";
@@ -67,7 +69,7 @@ export function removeLab(id: string): readonly string[] {
 
 /** Where a laboratory keeps configuration files and logs of its servers. */
 export function labDirectory(id: string): string {
-  return `/tmp/${id}`;
+  return join(tmpdir(), id);
 }
 
 function namespaceNames(): string[] {

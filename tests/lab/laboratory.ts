@@ -78,7 +78,7 @@ export const Lab = {
     watchExit();
     living.add(plan.id);
     try {
-      mkdirSync(labDirectory(plan.id), { recursive: true });
+      mkdirSync(labDirectory(plan.id), { mode: 0o755 });
       return await build(plan);
     } catch (error) {
       removeNow(plan.id);

@@ -21,6 +21,7 @@ import { createPacketRouter } from "./packet-router.ts";
 import type { PacketRouter } from "./packet-router.ts";
 import {
   createWaiter,
+  isRunning,
   openTun,
   readInto,
   setNice,
@@ -38,6 +39,7 @@ const NO_OFFLOAD = new Uint8Array(OFFLOAD_HEADER);
 const BURST = 64;
 const MAX_COMMAND = 1_000_000;
 const SWEEP_MS = 500;
+const READY_MS = 5000;
 
 if (import.meta.main) main(JSON.parse(process.argv[2] ?? "{}") as NatboxStart);
 
@@ -179,6 +181,12 @@ function main(start: NatboxStart): void {
     };
   }
 
+  const deadline = performance.now() + READY_MS;
+  while (![start.lanDevice, start.wanDevice].every(isRunning)) {
+    if (performance.now() > deadline)
+      throw new Error(`${start.lanDevice} or ${start.wanDevice} does not come up`);
+    Bun.sleepSync(1);
+  }
   reply({ ok: true });
   for (;;) {
     const now = performance.now();

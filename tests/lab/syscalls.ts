@@ -36,6 +36,10 @@ const TUNSETIFF = 0x400454ca;
 const IFF_TUN_NO_PI_VNET_HDR = 0x5001;
 const TUNSETOFFLOAD = 0x400454d0;
 const CHECKSUM_TSO4_TSO6 = 7;
+const AF_INET = 2;
+const SOCK_DGRAM = 2;
+const SIOCGIFFLAGS = 0x8913;
+const IFF_RUNNING = 0x40;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const O_NONBLOCK = 0x800;
@@ -60,6 +64,16 @@ export function openTun(name: string): number {
     throw new P2pdError("unavailable", `cannot attach to TUN device ${name}; is it there, and free?`);
   }
   return fd;
+}
+
+/** Whether the device carries packets by now: the kernel notices an attached TUN a moment later. */
+export function isRunning(name: string): boolean {
+  const socket = libc.socket(AF_INET, SOCK_DGRAM, 0);
+  const request = Buffer.alloc(40);
+  request.write(name, 0, 15);
+  const answered = libc.ioctl(socket, SIOCGIFFLAGS, ptr(request)) === 0;
+  libc.close(socket);
+  return answered && (request.readUInt16LE(16) & IFF_RUNNING) !== 0;
 }
 
 /** Whether the kernel may hand over packets without checksums and TCP segments larger than the MTU. */

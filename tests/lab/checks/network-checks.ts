@@ -32,7 +32,7 @@ const kernel: Check = {
 };
 
 const portMapping: Check = {
-  name: "a port mapped by upnpc and one by natpmpc each admit a connection from outside, until they are deleted",
+  name: "a port mapped by upnpc and one by natpmpc each admit a connection from outside, until they are deleted; an IPv6 pin hole likewise",
   async run(lab) {
     const [router, kate] = [lab.router("kernel"), lab.host("kate")];
     await using _daemon = await router.startPortMapping();
@@ -62,9 +62,21 @@ const portMapping: Check = {
     await run("upnpc", "-m", "eth0", "-d", String(byUpnp.outside), "tcp");
     await run("natpmpc", "-g", router.lanIp4, "-a", String(byPmp.outside), String(byPmp.inside), "tcp", "0");
     expectSame("after deletion", [admitted(lab, byUpnp), admitted(lab, byPmp)], [false, false]);
+    expectSame("IPv6 before", admitted6(lab, byUpnp.inside), false);
+    await run("upnpc", "-6", "-m", "eth0", "-A", "", "0", kate.ip6, String(byUpnp.inside), "6", "60");
+    expectSame("IPv6 after a pin hole by upnpc", admitted6(lab, byUpnp.inside), true);
     return undefined;
   },
 };
+
+/** Whether a connection from outside to kate's own IPv6 address arrives. */
+function admitted6(lab: Lab, port: number): boolean {
+  const kate = lab.host("kate");
+  using _listener = listenTcp(kate.namespace, { ip: kate.ip6, port });
+  const from = { ip: INTERNET.serverIp6(21), port: freshPort() };
+  using outer = connectTcp(lab.internet, from, { ip: kate.ip6, port });
+  return outer.connected(SILENCE_MS * 2) === 0;
+}
 
 /** Whether a connection from outside to the kernel router's port arrives at kate's. */
 function admitted(lab: Lab, ports: { inside: number; outside: number }): boolean {
