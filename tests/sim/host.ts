@@ -4,7 +4,7 @@
  * way out is chosen by destination unless a device is named.
  */
 import { P2pdError } from "../../core/errors.ts";
-import { type Family, familyOf, inPrefix, scopeOf } from "../../core/ip.ts";
+import { type Family, familyOf, inPrefix } from "../../core/ip.ts";
 import type { Nic, NicAddress, World } from "../../core/net/world.ts";
 import { createLink, type Link } from "../nat/link.ts";
 import type { SeededRandom } from "../nat/seeded-random.ts";
@@ -90,6 +90,7 @@ export function createHost(
   const { scheduler, trace } = context;
   const random = context.random.fork(`host ${name}`);
   const watchers = new Set<() => void>();
+  const routes = new Map<string, PluggedNic | undefined>();
   const nics = nicSettings.map((settings, i): PluggedNic => {
     const plug: Plug = {
       owns: (ip) => nic.up && nic.settings.addresses.some((address) => address.ip === ip),
@@ -134,11 +135,17 @@ export function createHost(
   }
 
   function isOwn(ip: string): boolean {
-    return scopeOf(ip) === "loopback" || hasAddress(ip);
+    return ip.startsWith("127.") || ip === "::1" || hasAddress(ip);
+  }
+
+  function routeTo(ip: string, device: string | undefined): PluggedNic | undefined {
+    const key = `${ip} ${device ?? ""}`;
+    if (!routes.has(key)) routes.set(key, findRoute(ip, device));
+    return routes.get(key);
   }
 
   /** Longest prefix first, then the default route of lowest metric. */
-  function routeTo(ip: string, device: string | undefined): PluggedNic | undefined {
+  function findRoute(ip: string, device: string | undefined): PluggedNic | undefined {
     const family = familyOf(ip);
     const usable = nics.filter(
       ({ settings, up }) =>
@@ -215,8 +222,8 @@ export function createHost(
     changeNic(nicName, { up, ...change }) {
       const nic = nics.find(({ settings }) => settings.name === nicName);
       if (nic === undefined) throw new P2pdError("bad-argument", `host ${name} has no NIC ${nicName}`);
+      routes.clear();
       nic.unplug();
-      nic.settings.segment.addressesChanged();
       nic.settings = { ...nic.settings, ...change };
       nic.up = up ?? nic.up;
       if (change.link !== undefined) Object.assign(nic, linksOf(nic.settings, nic.index));
