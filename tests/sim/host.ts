@@ -15,7 +15,7 @@ import type { SimNames } from "./names.ts";
 import { describePacket, type SimPacket } from "./packet.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { secure } from "./secure.ts";
-import type { Plug, Segment } from "./segment.ts";
+import { isMulticast, type Plug, type Segment } from "./segment.ts";
 import { createTcpStack } from "./tcp-stack.ts";
 import type { Trace } from "./trace.ts";
 import { createUdpStack } from "./udp-stack.ts";
@@ -93,6 +93,7 @@ export function createHost(
   const routes = new Map<string, PluggedNic | undefined>();
   const nics = nicSettings.map((settings, i): PluggedNic => {
     const plug: Plug = {
+      isHost: true,
       owns: (ip) => nic.up && nic.settings.addresses.some((address) => address.ip === ip),
       receive: (packet) => cross(nic.in, packet, arrive),
     };
@@ -122,7 +123,8 @@ export function createHost(
 
   function arrive(packet: SimPacket): void {
     // The address may have gone while the packet was on its way.
-    if (!isOwn(packet.destination.ip)) return trace.add(`${name} not its own: ${describePacket(packet)}`);
+    const { ip } = packet.destination;
+    if (!isOwn(ip) && !isMulticast(ip)) return trace.add(`${name} not its own: ${describePacket(packet)}`);
     trace.add(`${name} receives: ${describePacket(packet)}`);
     if (packet.protocol === "udp") udp.receive(packet);
     else if (packet.protocol === "tcp") tcp.receive(packet);

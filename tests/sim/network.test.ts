@@ -210,6 +210,37 @@ simTest(
 );
 
 simTest(
+  "a program on the router is asked by its address or by multicast, and nobody outside hears of it",
+  [1],
+  async (sim) => {
+    const gateway = sim.gateway("a");
+    expect(sim.gateway("a")).toBe(gateway);
+    const service = await gateway.world.openUdp({ local: { ip: "0.0.0.0", port: 1900 } });
+    service.attach({
+      message(bytes, from) {
+        const mapped = sim.router("a").ipv4.forwardPort(sim.scheduler.nowMs, "udp", 5000, from, 60_000);
+        service.send(text(`${new TextDecoder().decode(bytes)} ${mapped}`), from);
+      },
+    });
+    const [alice, bob] = [await listenUdp(sim.host("alice"), 5000), await listenUdp(sim.host("bob"), 1900)];
+    alice.socket.send(text("forward"), {
+      ip: sim.host("alice").world.nics()[1]?.gateway[4] ?? "",
+      port: 1900,
+    });
+    alice.socket.send(text("search"), { ip: "239.255.255.250", port: 1900 });
+    await sim.sleep(100);
+    expect(alice.heard).toEqual(["forward true", "search true"]);
+    expect(alice.senders[1]?.ip).toBe(gateway.ip());
+    expect(bob.heard).toEqual([]);
+    const server = await listenUdp(sim.addServer("server"), 9000);
+    server.socket.send(text("in"), { ip: sim.router("a").ipv4.externalIp, port: 5000 });
+    await sim.sleep(100);
+    expect(alice.heard.at(-1)).toBe("in");
+  },
+  { topology: oneRouter(router("port-restricted/random")) },
+);
+
+simTest(
   "clocks are ahead and drift as they are told, and timers go by them",
   [1],
   async (sim) => {

@@ -16,10 +16,10 @@ simTest(
   "self is opened through the node's own listener, and echoes",
   [1, 2],
   async (sim) => {
-    const { node, close } = await startSimNode(sim.host("alice"));
-    const connection = await node.open("me", "self");
+    const alice = await startSimNode(sim.host("alice"));
+    const connection = await alice.node.open("me", "self");
     expect(await ask(connection, "ECHO hello")).toBe("hello");
-    await close();
+    await alice.close();
   },
   { topology: twoHosts(firewalled, firewalled) },
 );

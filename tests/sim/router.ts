@@ -51,13 +51,14 @@ export function createRouter(options: RouterOptions): SimRouter {
   let lineUp = true;
 
   const outside: Plug = {
+    isHost: false,
     owns: (ip) =>
       ip === ipv4.externalIp ||
       ip === site.wan.ip6 ||
       prefixes.some(([network, length]) => inPrefix(ip, network, Number(length))),
     receive: (packet) => overLine(inLink, packet, fromWan),
   };
-  const inside: Plug = { owns: () => false, receive: fromLan };
+  const inside: Plug = { isHost: false, owns: () => false, receive: fromLan };
   above.plug(outside);
   lan.plug(inside);
   lan.setGateway(inside);

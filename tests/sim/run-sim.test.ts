@@ -100,8 +100,8 @@ test("only one simulation runs at a time, and a failed one makes room", async ()
 
 test("a failure names its seed, the command that repeats it, and the last packets", async () => {
   const { sim } = await runSim({ seed: 9, topology }, chatter);
-  const text = explain("it (always) works", 9, sim);
-  expect(text).toContain(`P2PD_SIM_SEED=9 bun test`);
+  const text = explain("it (always) works", 9, sim, import.meta.path);
+  expect(text).toContain(`P2PD_SIM_SEED=9 bun test tests/sim/run-sim.test.ts `);
   expect(text).toContain(`-t "it .always. works"`);
   expect(text).toContain("alice sends: udp 192.168.10.100:");
 });

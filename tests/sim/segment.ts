@@ -10,6 +10,8 @@ import type { Trace } from "./trace.ts";
 export interface Plug {
   /** Whether packets to this address go here. */
   owns(ip: string): boolean;
+  /** Whether multicast packets go here too: to hosts, not through routers. */
+  readonly isHost: boolean;
   receive(packet: SimPacket): void;
 }
 
@@ -23,6 +25,11 @@ export interface Segment {
   carry(packet: SimPacket, from: Plug): void;
   /** To be called after the addresses of a plug changed. */
   addressesChanged(): void;
+}
+
+/** Whether an address is a group's. */
+export function isMulticast(ip: string): boolean {
+  return /^(22[4-9]|23[0-9])\.|^ff/.test(ip);
 }
 
 export function createSegment(name: string, trace: Trace): Segment {
@@ -57,6 +64,10 @@ export function createSegment(name: string, trace: Trace): Segment {
     addressesChanged: () => owners.clear(),
     carry(packet, from) {
       const { ip } = packet.destination;
+      if (isMulticast(ip)) {
+        for (const plug of plugs) if (plug.isHost && plug !== from) plug.receive(packet);
+        return;
+      }
       const to = ownerOf(ip) ?? (from === gateway ? undefined : gateway);
       if (to !== undefined) return to.receive(packet);
       trace.add(`${name} has no way to ${ip}: ${describePacket(packet)}`);

@@ -59,5 +59,5 @@ function privateKeyPem(scalar: Uint8Array): string {
     key: { kty: "EC", crv: "P-256", x: part(1), y: part(33), d },
     format: "jwk",
   });
-  return String(key.export({ type: "pkcs8", format: "pem" }));
+  return key.export({ type: "pkcs8", format: "pem" });
 }

@@ -5,6 +5,7 @@
  */
 import { test } from "bun:test";
 import { relative } from "node:path";
+import { fileURLToPath } from "node:url";
 import { type RunOptions, runSim } from "./run-sim.ts";
 import type { Simulation } from "./simulation.ts";
 
@@ -22,6 +23,7 @@ export function simTest(
   body: (sim: Simulation) => Promise<void>,
   options: SimTestOptions | ((seed: number) => SimTestOptions) = {},
 ): void {
+  const file = callingFile();
   test(name, async () => {
     for (const seed of chosenSeeds() ?? seeds) {
       let sim: Simulation | undefined;
@@ -29,7 +31,7 @@ export function simTest(
       try {
         await runSim({ ...given, seed, created: (made) => (sim = made) }, body);
       } catch (thrown) {
-        console.error(explain(name, seed, sim));
+        console.error(explain(name, seed, sim, file));
         throw thrown;
       }
     }
@@ -37,17 +39,27 @@ export function simTest(
 }
 
 /** What a reader of a failure needs to see it again. */
-export function explain(name: string, seed: number, sim: Simulation | undefined): string {
+export function explain(name: string, seed: number, sim: Simulation | undefined, file: string): string {
   const all = process.env["P2PD_SIM_TRACE"] === "1";
   const lines = sim?.trace.lines ?? [];
   const shown = all ? lines : lines.slice(-SHOWN);
   const pattern = name.replaceAll(/[^A-Za-z0-9 ]/g, ".");
   return [
     `"${name}" failed with seed ${seed}; again with:`,
-    `  P2PD_SIM_SEED=${seed} bun test ${relative(process.cwd(), import.meta.dir)} -t "${pattern}"`,
+    `  P2PD_SIM_SEED=${seed} bun test ${relative(process.cwd(), file)} -t "${pattern}"`,
     `the last ${shown.length} of ${sim?.trace.count ?? 0} lines of its trace:`,
     ...shown,
   ].join("\n");
+}
+
+/** The file that declares a test. */
+function callingFile(): string {
+  const places = new Error().stack?.matchAll(/\(?((?:file:)?\/[^\s()]+\.ts):\d+:\d+/g) ?? [];
+  for (const [, place = ""] of places) {
+    const file = place.startsWith("file:") ? fileURLToPath(place) : place;
+    if (file !== import.meta.path) return file;
+  }
+  return import.meta.dir;
 }
 
 function chosenSeeds(): readonly number[] | undefined {

@@ -45,6 +45,8 @@ export interface Simulation {
   readonly internet: Segment;
   host(name: string): SimHost;
   router(name: string): SimRouter;
+  /** The machine that a router is to its LAN: what asks the gateway for something is answered there. */
+  gateway(router: string): SimHost;
   /** A host of the internet with server addresses of its own. */
   addServer(name: string, options?: ServerOptions): SimHost;
   /** A host with NICs as given, for what a topology cannot say. */
@@ -143,6 +145,20 @@ export function createSimulation({ seed, topology, clocks = {} }: SimulationOpti
       const all = indices.flatMap((index) => [address(4, index), address(6, index)]);
       const nic = { name: "eth0", metric: 100, segment: internet, addresses: all, gateway, link };
       return addHost(name, [nic], clock);
+    },
+    gateway(name) {
+      const known = hosts.get(`${name} inside`);
+      if (known !== undefined) return known;
+      const site = plan.routers.find(({ spec }) => spec.name === name);
+      if (site === undefined) throw missing("router", name, routers);
+      const { lanIp4, lanIp6 } = site.lan(lanKindNow(site, site.spec.nat));
+      const addresses = [
+        { ip: lanIp4, family: 4, prefixLength: 24 },
+        { ip: lanIp6, family: 6, prefixLength: 64 },
+      ] as const;
+      return addHost(`${name} inside`, [
+        { name: "lan0", metric: 100, segment: router(name).lan, addresses, gateway: {} },
+      ]);
     },
     sleep: (delayMs) => new Promise((resolve) => void scheduler.after(delayMs, resolve)),
   };

@@ -1,14 +1,16 @@
 /** The project's STUN client in the simulation: through NATs, under loss, against servers that lie. */
 import { expect, test } from "bun:test";
 import { bindingRequest } from "../../core/stun/binding.ts";
+import { askServers } from "../../core/stun/ask-servers.ts";
 import { attachStun } from "../../core/stun/stun-socket.ts";
 import { parseConfiguration } from "../nat/configurations.ts";
 import { changeSettings } from "../nat/settings.ts";
 import { carrierNat, parseRouterKind, type RouterKind, twoHosts } from "../nat/topologies.ts";
+import type { SimHost } from "./host.ts";
 import { runSim } from "./run-sim.ts";
 import { simTest } from "./sim-test.ts";
 import type { Simulation } from "./simulation.ts";
-import { type SimStunServer, startStunServer } from "./stun-server.ts";
+import { type SimStunServer, startStunServer, type StunBehaviour } from "./stun-server.ts";
 
 const coneA = parseRouterKind("full-cone/equal");
 const strictB = parseRouterKind("symmetric/random");
@@ -89,6 +91,48 @@ simTest(
   { topology: twoHosts(coneA, parseRouterKind("port-restricted/random")) },
 );
 
+simTest(
+  "over TCP the same server is seen, and of many servers the honest ones decide",
+  [1, 2],
+  async (sim) => {
+    const behaviours: readonly StunBehaviour[] = ["honest", "lies", "honest", "dead", "wrong-source"];
+    const servers = await Promise.all(
+      behaviours.map(async (behaviour, i) => {
+        const { world, ...host } = sim.addServer(`stun${i}`, { addresses: 2, link: { delayMs: 20 } });
+        sim.names.set(`stun${i}.example.org`, [host.ip()]);
+        await startStunServer(world, { addresses: addressesOf({ world }), behaviour });
+        return { host: `stun${i}.example.org`, port: 3478 };
+      }),
+    );
+    const alice = sim.host("alice");
+    for (const protocol of ["udp", "tcp"] as const) {
+      const local = { ip: alice.ip(), port: 0 };
+      const asked = { family: 4, servers, protocol, local, enough: 2, timeoutMs: 3000 } as const;
+      const result = await askServers(alice.world, asked);
+      expect([result.external, result.confirmed]).toEqual([sim.router("a").ipv4.externalIp, true]);
+      expect(result.elapsedMs).toBeLessThan(1000);
+    }
+  },
+  { topology: twoHosts(strictB, coneA) },
+);
+
+simTest(
+  "a server that claims to have changed its address is found out",
+  [1],
+  async (sim) => {
+    const server = await stunServer(sim);
+    server.behaviour = "claims-change";
+    const { world, ...bob } = sim.host("bob");
+    const socket = await world.openUdp({ local: { ip: bob.ip(), port: 0 } });
+    const result = await bindingRequest(attachStun(world, socket), server.endpoint, { changePort: true });
+    expect([result.honoured, result.responseOrigin?.port]).toEqual([false, 3479]);
+    expect(server.requests).toBe(1);
+    server.close();
+    server.close();
+  },
+  { topology: twoHosts(strictB, coneA) },
+);
+
 function slow(name: string): RouterKind {
   const link = { delayMs: 100, loss: 0.05, jitterMs: 3 };
   return { kind: "box", settings: changeSettings(parseConfiguration(name).settings, { link }) };
@@ -96,8 +140,12 @@ function slow(name: string): RouterKind {
 
 async function stunServer(sim: Simulation): Promise<SimStunServer> {
   const host = sim.addServer("stun", { addresses: 2 });
-  const addresses = host.world.nics()[1]?.addresses.filter(({ family }) => family === 4) ?? [];
-  return startStunServer(host.world, { addresses: addresses.map(({ ip }) => ip) });
+  return startStunServer(host.world, { addresses: addressesOf(host) });
+}
+
+function addressesOf({ world }: Pick<SimHost, "world">): readonly string[] {
+  const all = world.nics()[1]?.addresses ?? [];
+  return all.filter(({ family }) => family === 4).map(({ ip }) => ip);
 }
 
 /** How many of `count` Binding requests from alice, ten at once, were answered with her router's address. */

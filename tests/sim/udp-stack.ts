@@ -4,6 +4,7 @@ import { type Endpoint, familyOf, formatEndpoint, sameEndpoint } from "../../cor
 import type { UdpHandlers, UdpOptions, UdpSocket } from "../../core/net/world.ts";
 import { checkLocal, EPHEMERAL, type HostStack, isAny, isBoundTo, overlaps } from "./host-stack.ts";
 import { type QuotedPacket, type SimPacket, unreachableFor } from "./packet.ts";
+import { isMulticast } from "./segment.ts";
 
 export interface UdpStack {
   open(options: UdpOptions): UdpSocket;
@@ -96,7 +97,7 @@ export function createUdpStack(host: HostStack): UdpStack {
         bound.handlers?.message(packet.payload, packet.source);
         return;
       }
-      const error = unreachableFor(packet, "port");
+      const error = isMulticast(packet.destination.ip) ? undefined : unreachableFor(packet, "port");
       if (error !== undefined) host.send(error);
     },
     unreachable({ source, destination }, what) {
