@@ -2,7 +2,8 @@
 import { P2pdError } from "../core/errors.ts";
 import type { NodeApi } from "../core/node/node-api.ts";
 import { t } from "elysia";
-import { addressFields, decodeAddress } from "../core/wire/address.ts";
+import { decodeAddress } from "../core/wire/address.ts";
+import { explainAddress } from "../core/wire/explain-address.ts";
 import { type Route, route } from "./route.ts";
 
 /** `counts` is what the API has counted of its own clients. */
@@ -84,12 +85,12 @@ export function informationRoutes(
           error: 0,
           addr: "p2pd1~A…",
           address: { id: "A…", machine: "…", brokers: [], nics: [] },
-          fields: [{ name: "version", position: 1, text: "p2pd1" }],
+          fields: [{ name: "version", position: 1, text: "p2pd1", meaning: "address line, version 1" }],
         },
       },
       handle: ({ params }) => {
         const addr = params.addr === "self" ? node.address() : params.addr;
-        return { error: 0, addr, address: decodeAddress(addr), fields: addressFields(addr) };
+        return { error: 0, addr, address: decodeAddress(addr), fields: explainAddress(addr) };
       },
     }),
     route({

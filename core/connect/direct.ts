@@ -1,136 +1,56 @@
 /**
- * The direct strategy: TCP to the endpoints where the peer listens, one after another in short steps and all at
- * once in the end, TLS on each that stands, and the first whose peer proves the key that was asked for wins. Which
- * endpoints are worth a try is decided in `direct-candidates.ts`.
+ * The direct strategy: knocks at the endpoints where the peer listens, TLS on TCP or QUIC on UDP, and demands that
+ * whoever answers proves the key that was asked for. Which endpoints, and in which order, is decided in `plan.ts`.
  */
-import { P2pdError, toP2pdError } from "../errors.ts";
-import { type Endpoint, formatEndpoint } from "../ip.ts";
-import type { Credentials, SecureStream, Time, World } from "../net/world.ts";
+import { formatEndpoint } from "../ip.ts";
+import type { Credentials, World } from "../net/world.ts";
+import { explainFailure } from "./explain-failure.ts";
+import type { DirectCandidate } from "./plan.ts";
+import type { Attempt, AttemptContext, Path, Strategy } from "./race.ts";
 
-/** How long a candidate has the field to itself before the next one starts beside it (RFC 8305 section 5). */
-const STAGGER_MS = 100;
-
-export interface DirectCandidate {
-  readonly endpoint: Endpoint;
-  /** Why it is tried: "this machine", "same network", … */
-  readonly kind: string;
-}
-
-/** One step of an attempt, for the connection's timeline. */
-export type ReportStep = (candidate: string, event: string, detail: string) => void;
+/** One endpoint does not use up the time of all. */
+const ATTEMPT_TIMEOUT_MS = 8000;
 
 export interface DirectOptions {
-  readonly candidates: readonly DirectCandidate[];
+  /** What these attempts are called: connecting back is `reverse`. */
+  readonly strategy: Strategy;
   readonly credentials: Credentials;
   /** Compressed key that the peer must prove. */
   readonly expectedKey: Uint8Array;
-  /** For all of it. */
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
-  readonly report: ReportStep;
 }
 
-export interface DirectPath {
-  readonly stream: SecureStream;
-  readonly candidate: string;
-  /** Of the TCP handshake, in milliseconds. */
-  readonly rttMs: number;
-}
-
-export interface FailedAttempt {
-  readonly strategy: "direct";
-  readonly candidate: string;
-  readonly reason: string;
-}
-
-/** Resolves with the first authenticated path; rejects `connect-failed` with `detail` {attempts}. */
-export async function connectDirect(world: World, options: DirectOptions): Promise<DirectPath> {
-  const race = new AbortController();
-  const { signal } = options;
-  const stop = (): void => race.abort();
-  signal?.addEventListener("abort", stop, { once: true });
-  if (signal?.aborted === true) stop();
-  const deadline = world.time.now() + options.timeoutMs;
-  const failed: FailedAttempt[] = [];
-  const running: Promise<DirectPath>[] = [];
-  try {
-    for (const candidate of options.candidates) {
-      const attempt = tryCandidate(world, options, candidate, deadline, race.signal);
-      attempt.catch((error: P2pdError) => {
-        failed.push({
-          strategy: "direct",
-          candidate: formatEndpoint(candidate.endpoint),
-          reason: error.message,
-        });
-      });
-      running.push(attempt);
-      const turn = await nextTurn(world.time, attempt, running);
-      if (turn === "over" || race.signal.aborted) break;
-    }
-    const winner = await Promise.any(running);
-    race.abort();
-    for (const loser of running) loser.then((path) => path !== winner && path.stream.abort(), isLost);
-    return winner;
-  } catch {
-    throw new P2pdError("connect-failed", "no direct path: every endpoint of the peer failed", {
-      attempts: failed,
-    });
-  } finally {
-    signal?.removeEventListener("abort", stop);
-  }
-}
-
-async function tryCandidate(
+/** The candidates as one lane of a race. */
+export function directLane(
   world: World,
+  candidates: readonly DirectCandidate[],
   options: DirectOptions,
-  { endpoint, kind }: DirectCandidate,
-  deadline: number,
-  signal: AbortSignal,
-): Promise<DirectPath> {
-  const { credentials, expectedKey, report } = options;
-  const candidate = formatEndpoint(endpoint);
+): readonly Attempt[] {
+  return candidates.map((candidate) => ({
+    strategy: options.strategy,
+    candidate: `${formatEndpoint(candidate.endpoint)}/${candidate.transport}`,
+    leadMs: candidate.leadMs,
+    run: (context) => knock(world, candidate, options, context),
+  }));
+}
+
+async function knock(
+  world: World,
+  { endpoint, transport, kind }: DirectCandidate,
+  { strategy, credentials, expectedKey }: DirectOptions,
+  { signal, leftMs, note }: AttemptContext,
+): Promise<Path> {
   const began = world.time.now();
-  const left = (): number => Math.max(1, deadline - world.time.now());
-  report(candidate, "connecting", kind);
+  const timeoutMs = Math.min(ATTEMPT_TIMEOUT_MS, leftMs());
+  note("connecting", kind);
   try {
-    const stream = await world.connectTcp({ remote: endpoint, timeoutMs: left(), signal });
+    const raw = await world.connectTcp({ remote: endpoint, timeoutMs, signal });
     const rttMs = world.time.now() - began;
-    report(candidate, "connected", `TCP in ${rttMs.toFixed(1)} ms`);
-    const secured = await world.secure(stream, {
-      role: "client",
-      credentials,
-      expectedKey,
-      timeoutMs: left(),
-      signal,
-    });
-    report(candidate, "authenticated", secured.cipher);
-    return { stream: secured, candidate, rttMs };
+    note("connected", `TCP in ${rttMs.toFixed(1)} ms`);
+    const rest = { timeoutMs: Math.max(1, timeoutMs - rttMs), signal };
+    const stream = await world.secure(raw, { role: "client", credentials, expectedKey, ...rest });
+    note("authenticated", stream.cipher);
+    return { strategy, transport, candidate: formatEndpoint(endpoint), stream, rttMs };
   } catch (thrown) {
-    const error = toP2pdError(thrown, "connect-failed");
-    report(candidate, error.code === "aborted" ? "stopped" : "failed", error.message);
-    throw error;
+    throw explainFailure(thrown, transport, timeoutMs);
   }
 }
-
-/** When the next candidate may start: the current one failed, or had its time; "over": one of them has won. */
-function nextTurn(
-  time: Time,
-  current: Promise<unknown>,
-  running: readonly Promise<unknown>[],
-): Promise<"next" | "over"> {
-  return new Promise((resolve) => {
-    const timer = time.after(STAGGER_MS, () => resolve("next"));
-    const settle = (turn: "next" | "over"): void => {
-      timer.cancel();
-      resolve(turn);
-    };
-    for (const attempt of running) {
-      attempt.then(
-        () => settle("over"),
-        () => attempt === current && settle("next"),
-      );
-    }
-  });
-}
-
-const isLost = (): void => undefined;

@@ -30,7 +30,7 @@ export class Connections {
     if (!/^[A-Za-z0-9_.~-]{1,64}$/.test(name)) {
       const shown = JSON.stringify(name.length > 64 ? `${name.slice(0, 64)}…` : name);
       throw new P2pdError("bad-argument", `the name ${shown} is not 1 to 64 of A-Z a-z 0-9 _ . ~ -`, {
-        name: shown,
+        name: name.slice(0, 64),
       });
     }
     if (RESERVED.includes(name)) {
@@ -75,7 +75,9 @@ export class Connections {
     const connection = this.#names.get(name);
     if (connection === undefined) {
       const shown = JSON.stringify(name.length > 64 ? `${name.slice(0, 64)}…` : name);
-      throw new P2pdError("no-such-connection", `there is no connection named ${shown}`, { name: shown });
+      throw new P2pdError("no-such-connection", `there is no connection named ${shown}`, {
+        name: name.slice(0, 64),
+      });
     }
     return connection;
   }

@@ -1,4 +1,5 @@
 /** What is told of a connection: where it came from, and by which NIC and route its path goes. */
+import type { Strategy } from "../connect/race.ts";
 import { familyOf, scopeOf } from "../ip.ts";
 import type { World } from "../net/world.ts";
 import type { Network } from "./network.ts";
@@ -11,10 +12,14 @@ export interface Origin {
   readonly name: string;
   readonly session: Session;
   readonly direction: "out" | "in";
+  readonly strategy: Strategy;
+  readonly transport: "tcp" | "udp";
   readonly peerId: string;
   readonly cipher: string;
   /** Of the handshake, in milliseconds. */
   readonly rttMs: number;
+  /** When opening it began, as `Time.now()` told it. */
+  readonly beganAt: number;
   readonly timeline: readonly TimelineEntry[];
   readonly service?: string;
 }
@@ -32,11 +37,11 @@ export function describeConnection(world: World, network: Network, pipe: Pipe, o
     direction,
     peer: { id: peerId },
     ...(service === undefined ? {} : { service }),
-    strategy: "direct",
-    path: "direct/tcp",
-    transport: "tcp",
+    strategy: origin.strategy,
+    path: `${origin.strategy}/${origin.transport}`,
+    transport: origin.transport,
     cipher,
-    openedMs: world.time.wallMs(),
+    openedMs: Math.round((world.time.now() - origin.beganAt) * 10) / 10,
     timeline,
     route: { af: family === 4 ? 2 : 10, nic_ips: [ip], ext_ips: network.externalOf(ip, family) },
     nic: { name: nics[offset]?.name ?? "", offset: Math.max(0, offset) },

@@ -2,26 +2,23 @@
  * One `open`, from the target's address to a session that stands: the strategies that this node has, the timeline
  * of every step, and in the end either a session or why each attempt failed.
  */
-import { connectDirect, type DirectPath } from "../connect/direct.ts";
-import { directCandidates } from "../connect/direct-candidates.ts";
+import { directLane } from "../connect/direct.ts";
+import { planDirect } from "../connect/plan.ts";
+import { type Attempt, type FailedAttempt, type Path, race, type Strategy } from "../connect/race.ts";
 import { ERROR_CODES, P2pdError, toP2pdError } from "../errors.ts";
 import type { World } from "../net/world.ts";
 import type { Address } from "../wire/address.ts";
 import type { Reason } from "../wire/session-frame.ts";
 import { type Identity, keyOfId } from "./identity.ts";
-import type { OpenOptions, Strategy, TimelineEntry } from "./node-api.ts";
+import type { OpenOptions, TimelineEntry } from "./node-api.ts";
 import { Session } from "./session.ts";
-
-export interface FailedStrategy {
-  readonly strategy: Strategy;
-  readonly candidate: string;
-  readonly reason: string;
-}
 
 export interface DialledSession {
   readonly session: Session;
-  readonly path: DirectPath;
+  readonly path: Path;
   readonly timeline: readonly TimelineEntry[];
+  /** When it was asked for, as `Time.now()` told it. */
+  readonly beganAt: number;
 }
 
 export interface DialContext {
@@ -30,6 +27,8 @@ export interface DialContext {
   readonly signal: AbortSignal;
   /** Those that the configuration allows. */
   readonly strategies: readonly Strategy[];
+  /** Our external addresses, as far as they are known. */
+  readonly externals: readonly string[];
 }
 
 const OPEN_TIMEOUT_MS = 15_000;
@@ -43,89 +42,68 @@ export async function dial(
   options: OpenOptions,
 ): Promise<DialledSession> {
   const { time } = context.world;
-  const began = time.now();
+  const beganAt = time.now();
   const timeline: TimelineEntry[] = [];
-  const note = (strategy: Strategy) => (candidate: string, event: string, detail: string) => {
-    timeline.push({ ms: Math.round((time.now() - began) * 10) / 10, strategy, candidate, event, detail });
+  const note = (strategy: Strategy, candidate: string, event: string, detail: string): void => {
+    timeline.push({ ms: Math.round((time.now() - beganAt) * 10) / 10, strategy, candidate, event, detail });
   };
-  const attempts: FailedStrategy[] = [];
-  const asked = options.strategies ?? context.strategies;
+  const attempts: FailedAttempt[] = [];
   try {
-    const path = await direct(context, peer, options, attempts, note("direct"));
+    const { lanes, skipped } = lanesOf(context, peer, options);
+    attempts.push(...skipped);
+    const timeoutMs = options.timeoutMs ?? OPEN_TIMEOUT_MS;
+    const path = await race(time, { lanes, timeoutMs, signal: context.signal, note });
     const session = new Session(path.stream, { role: "dialer", time });
     session.greet(options.service);
-    note("direct")(
-      path.candidate,
-      "greeted",
-      options.service === undefined ? "" : `service ${options.service}`,
-    );
-    if (options.service !== undefined) await admitted(session, path, note("direct"));
-    return { session, path, timeline };
+    note(path.strategy, path.candidate, "greeted", options.service ?? "");
+    if (options.service !== undefined) {
+      const { refusal } = await session.welcomed;
+      note(
+        path.strategy,
+        path.candidate,
+        refusal === undefined ? "welcomed" : "refused",
+        refusal?.text ?? "",
+      );
+      if (refusal !== undefined) throw refusalError(refusal);
+    }
+    return { session, path, timeline, beganAt };
   } catch (thrown) {
     const error = toP2pdError(thrown, "connect-failed");
-    if (error.code === "connect-failed") {
-      for (const strategy of SIGNALLED.filter((other) => asked.includes(other))) {
-        const reason = "needs a message to the peer, and this node has no signaling: no broker is in use";
-        attempts.push({ strategy, candidate: "", reason });
-        note(strategy)("", "failed", reason);
-      }
-    }
-    throw new P2pdError(
-      error.code,
-      failureText(error, attempts),
-      { ...error.detail, attempts, timeline },
-      { cause: error },
-    );
+    for (const { strategy, reason } of attempts) note(strategy, "", "skipped", reason);
+    attempts.unshift(...((error.detail["attempts"] as FailedAttempt[] | undefined) ?? []));
+    const detail = { ...error.detail, attempts, timeline };
+    throw new P2pdError(error.code, failureText(error, attempts), detail, { cause: error });
   }
 }
 
-async function direct(
-  { world, identity, signal, strategies }: DialContext,
+/** What may be tried, and for each strategy that may not, why. */
+function lanesOf(
+  { world, identity, strategies, externals }: DialContext,
   peer: Address,
   options: OpenOptions,
-  attempts: FailedStrategy[],
-  report: (candidate: string, event: string, detail: string) => void,
-): Promise<DirectPath> {
-  const refuse = (reason: string): never => {
-    attempts.push({ strategy: "direct", candidate: "", reason });
-    throw new P2pdError("connect-failed", reason);
+): { readonly lanes: readonly (readonly Attempt[])[]; readonly skipped: readonly FailedAttempt[] } {
+  const skipped: FailedAttempt[] = [];
+  const lanes: (readonly Attempt[])[] = [];
+  const skip = (strategy: Strategy, reason: string): void => {
+    skipped.push({ strategy, candidate: "", reason });
   };
-  if (!(options.strategies ?? strategies).includes("direct"))
-    refuse("the strategy direct is not allowed here");
-  if (options.transport === "udp") refuse("direct connects go by TCP, and transport=udp was asked for");
-  const candidates = directCandidates(peer, { machine: identity.machineId, nics: world.nics() });
-  if (candidates.length === 0)
-    refuse("no endpoint of the address can be reached from the networks of this machine");
-  const expectedKey = keyOfId(peer.id) ?? refuse("the peer's id carries no key");
-  try {
-    return await connectDirect(world, {
-      candidates,
-      credentials: identity.credentials,
-      expectedKey,
-      timeoutMs: options.timeoutMs ?? OPEN_TIMEOUT_MS,
-      signal,
-      report,
-    });
-  } catch (thrown) {
-    const error = toP2pdError(thrown, "connect-failed");
-    attempts.push(...((error.detail["attempts"] as FailedStrategy[] | undefined) ?? []));
-    throw error;
+  const allowed = options.strategies ?? strategies;
+  const expectedKey = keyOfId(peer.id);
+  const own = { machine: identity.machineId, nics: world.nics(), externals };
+  const candidates = planDirect(peer, own, ["tcp"]);
+  if (!allowed.includes("direct")) skip("direct", "the strategy direct is not allowed here");
+  else if (options.transport === "udp")
+    skip("direct", "direct connects go by TCP, and transport=udp was asked for");
+  else if (expectedKey === undefined) skip("direct", "the peer's id carries no key");
+  else if (candidates.length === 0)
+    skip("direct", "no endpoint of the address can be reached from the networks of this machine");
+  else {
+    const { credentials } = identity;
+    lanes.push(directLane(world, candidates, { strategy: "direct", credentials, expectedKey }));
   }
-}
-
-/** Waits for the peer's word on a named service, so that a refusal is an error of the open. */
-async function admitted(
-  session: Session,
-  path: DirectPath,
-  note: (candidate: string, event: string, detail: string) => void,
-): Promise<void> {
-  const { refusal } = await session.welcomed;
-  if (refusal === undefined) {
-    note(path.candidate, "welcomed", "");
-    return;
-  }
-  note(path.candidate, "refused", refusal.text);
-  throw refusalError(refusal);
+  for (const strategy of SIGNALLED.filter((other) => allowed.includes(other)))
+    skip(strategy, "needs a message to the peer, and this node has no signaling: no broker is in use");
+  return { lanes, skipped };
 }
 
 function refusalError({ code, text }: Reason): P2pdError {
@@ -133,7 +111,7 @@ function refusalError({ code, text }: Reason): P2pdError {
   return new P2pdError(known, `the peer refused: ${text}`);
 }
 
-function failureText(error: P2pdError, attempts: readonly FailedStrategy[]): string {
+function failureText(error: P2pdError, attempts: readonly FailedAttempt[]): string {
   if (error.code !== "connect-failed") return error.message;
   const reasons = attempts.map(({ strategy, candidate, reason }) => {
     return `${strategy}${candidate === "" ? "" : ` ${candidate}`}: ${reason}`;

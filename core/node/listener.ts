@@ -3,6 +3,7 @@
  * has not come that far is a stranger: there is a bound on their number and on their time, and both are counted.
  * What a session is for is the node's business.
  */
+import type { Strategy } from "../connect/race.ts";
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Family, scopeOf } from "../ip.ts";
 import type { ByteStream, Credentials, TcpListener, World } from "../net/world.ts";
@@ -24,8 +25,12 @@ export interface Arrival {
   readonly hello: Hello;
   readonly peerKey: Uint8Array;
   readonly cipher: string;
+  readonly strategy: Strategy;
+  readonly transport: "tcp" | "udp";
   /** About one round trip: from the accepted connection to the end of the TLS handshake. */
   readonly rttMs: number;
+  /** When the connection was accepted, as `Time.now()` told it. */
+  readonly beganAt: number;
 }
 
 export interface ListenerOptions {
@@ -171,7 +176,10 @@ export class Listener {
         const hello = await session.hello;
         const { peerKey, cipher } = secured;
         if (this.#closing.signal.aborted) session.abort(new P2pdError("closed", "the node is closing"));
-        else this.#options.arrived({ session, hello, peerKey, cipher, rttMs });
+        else {
+          const facts = { strategy: "direct", transport: "tcp", rttMs, beganAt: began } as const;
+          this.#options.arrived({ session, hello, peerKey, cipher, ...facts });
+        }
       } finally {
         this.#strangers.delete(secured);
       }

@@ -71,6 +71,11 @@ export class Network {
       .flatMap(({ extIps }) => extIps.map((range) => range.ip));
   }
 
+  /** All known external addresses. */
+  get externals(): readonly string[] {
+    return this.#interfaces.flatMap((nic) => externalsOf(nic));
+  }
+
   close(): void {
     this.#stopWatching();
     this.#timer?.cancel();

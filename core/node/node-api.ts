@@ -2,11 +2,12 @@
  * What a node offers to the REST API and to whoever embeds it: the port through which `routes/` sees the
  * core. The node itself is in `node.ts`.
  */
+import type { Strategy } from "../connect/race.ts";
 import type { Endpoint } from "../ip.ts";
 import type { InterfaceDescription } from "./interface.ts";
 import type { Pipe } from "./pipe.ts";
 
-export type Strategy = "direct" | "reverse" | "punch" | "relay";
+export type { Strategy } from "../connect/race.ts";
 export type RelayPolicy = "never" | "last" | "first";
 
 export interface OpenOptions {
@@ -38,6 +39,7 @@ export interface Connection {
   readonly path: string;
   readonly transport: "tcp" | "udp";
   readonly cipher: string;
+  /** Milliseconds that opening took: from the request, or the accepted connection, to the first usable pipe. */
   readonly openedMs: number;
   readonly timeline: readonly TimelineEntry[];
   readonly route: {

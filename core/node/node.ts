@@ -4,17 +4,15 @@
  */
 import manifest from "../../package.json" with { type: "json" };
 import { P2pdError } from "../errors.ts";
-import { formatEndpoint } from "../ip.ts";
 import type { World } from "../net/world.ts";
 import { type Address, decodeAddress, isNodeId } from "../wire/address.ts";
-import { AcceptQueue } from "./accept-queue.ts";
+import { Arrivals } from "./arrivals.ts";
 import { Connections } from "./connections.ts";
 import { describeConnection, type Origin } from "./describe-connection.ts";
 import { type DialledSession, dial } from "./dial.ts";
-import { answerEcho, echoUntilTaken } from "./echo-answer.ts";
-import { type Identity, idOfKey, openIdentity } from "./identity.ts";
+import { type Identity, openIdentity } from "./identity.ts";
 import type { InterfaceDescription } from "./interface.ts";
-import { type Arrival, Listener } from "./listener.ts";
+import { Listener } from "./listener.ts";
 import { Network } from "./network.ts";
 import type {
   Connection,
@@ -28,18 +26,9 @@ import type { NodeConfig } from "./node-config.ts";
 import { composeAddress } from "./own-address.ts";
 import { Pipe } from "./pipe.ts";
 import { Services } from "./services.ts";
-import type { Session } from "./session.ts";
 
-/** Incoming connections that may wait to be taken. */
-const ACCEPT_LIMIT = 256;
 /** How long `close` waits for the peer before it lets that go on behind it. */
 const CLOSE_WAIT_MS = 500;
-
-/** An incoming connection that waits to be taken. */
-interface Untaken {
-  readonly connection: Connection;
-  readonly take: () => void;
-}
 
 export class Node implements NodeApi {
   readonly version = manifest.version;
@@ -48,11 +37,8 @@ export class Node implements NodeApi {
   readonly #identity: Identity;
   readonly #services: Services;
   readonly #connections: Connections;
-  readonly #untaken: AcceptQueue<Untaken>;
+  readonly #arrivals: Arrivals;
   readonly #listeners = new Set<(event: NodeEvent) => void>();
-  readonly #takers = new Set<(connection: Connection) => void>();
-  /** Far ends of connections to this very node, and sessions of services: nobody's connections. */
-  readonly #serving = new Set<Session>();
   readonly #stopping = new AbortController();
   readonly #opening = new Set<Promise<unknown>>();
   #listener!: Listener;
@@ -64,13 +50,20 @@ export class Node implements NodeApi {
     this.#config = config;
     this.#identity = identity;
     this.#services = new Services(world);
-    this.#untaken = new AcceptQueue(world.time, ACCEPT_LIMIT);
     this.#connections = new Connections(world.time, (connection, reason) => {
       this.#emit("closed", {
         name: connection.name,
         peer: connection.peer.id,
         reason: reason?.message ?? "",
       });
+    });
+    this.#arrivals = new Arrivals({
+      world,
+      id: identity.id,
+      services: this.#services,
+      connections: this.#connections,
+      put: (pipe, origin) => this.#put(pipe, origin),
+      emit: (event, data) => this.#emit(event, data),
     });
     for (const { name, to, allow } of config.services ?? []) this.#services.put(name, to, allow);
   }
@@ -89,7 +82,7 @@ export class Node implements NodeApi {
         ...(config.listenPort === undefined ? {} : { port: config.listenPort }),
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         arrived: (arrival) => {
-          node.#arrived(arrival);
+          node.#arrivals.arrived(arrival);
         },
       });
       node.#network = new Network(world, {
@@ -134,13 +127,12 @@ export class Node implements NodeApi {
 
   status(): readonly StatusPart[] {
     const { accepted, strangers, turnedAway, failed } = this.#listener.counters;
-    const taken = this.#untaken;
     const tcp = ([4, 6] as const).map((family): StatusPart => {
       const up = this.#listener.has(family);
       const detail = up ? `listening on port ${this.port}` : this.#listener.failureOf(family);
       return { part: `tcp${family}`, state: up ? "up" : "down", detail };
     });
-    const incoming = `${accepted} accepted, ${strangers} not yet authenticated, ${turnedAway} turned away, ${failed} failed before their greeting; ${taken.length} wait to be taken, ${taken.refused} had to make room`;
+    const incoming = `${accepted} accepted, ${strangers} not yet authenticated, ${turnedAway} turned away, ${failed} failed before their greeting; ${this.#arrivals.summary}`;
     const configured = this.#config.mqttBrokers.length;
     return [
       ...tcp,
@@ -163,7 +155,13 @@ export class Node implements NodeApi {
       const strategies = this.#config.strategies;
       const { signal } = this.#stopping;
       const dialling = dial(
-        { world: this.#world, identity: this.#identity, signal, strategies },
+        {
+          world: this.#world,
+          identity: this.#identity,
+          signal,
+          strategies,
+          externals: this.#network.externals,
+        },
         peer,
         options,
       );
@@ -176,6 +174,7 @@ export class Node implements NodeApi {
       return this.#opened(name, peer.id, dialled, options.service);
     } catch (error) {
       this.#connections.cancel(name);
+      this.#refuseWhenClosed();
       throw error;
     }
   }
@@ -206,18 +205,13 @@ export class Node implements NodeApi {
     timer.cancel();
   }
 
-  async accept(timeoutMs: number, signal?: AbortSignal): Promise<Connection | undefined> {
-    const next = await this.#untaken.next(timeoutMs, signal);
-    next?.take();
-    return next?.connection;
+  accept(timeoutMs: number, signal?: AbortSignal): Promise<Connection | undefined> {
+    return this.#arrivals.accept(timeoutMs, signal);
   }
 
   /** Gives every incoming connection from now on to `listener`, instead of the queue; returns how to stop that. */
   onConnection(listener: (connection: Connection) => void): () => void {
-    this.#takers.add(listener);
-    return () => {
-      this.#takers.delete(listener);
-    };
+    return this.#arrivals.onConnection(listener);
   }
 
   subscribe(listener: (event: NodeEvent) => void): () => void {
@@ -244,14 +238,10 @@ export class Node implements NodeApi {
     this.#stopping.abort();
     this.#network.close();
     this.#listener.close();
-    this.#untaken.close();
+    this.#arrivals.stopWaiting();
     await Promise.allSettled(this.#opening);
-    const served = [...this.#serving];
-    const gone = served.map((session) => session.closed);
-    for (const session of served) session.abort(reason);
-    await Promise.all([this.#connections.closeAll(reason), ...gone]);
+    await Promise.all([this.#connections.closeAll(reason), this.#arrivals.close(reason)]);
     this.#listeners.clear();
-    this.#takers.clear();
     this.#identity.release();
   }
 
@@ -293,21 +283,20 @@ export class Node implements NodeApi {
     };
   }
 
-  #opened(
-    name: string,
-    peerId: string,
-    { session, path, timeline }: DialledSession,
-    service?: string,
-  ): Connection {
+  #opened(name: string, peerId: string, dialled: DialledSession, service?: string): Connection {
+    const { session, path, timeline, beganAt } = dialled;
     const pipe = new Pipe(session, { time: this.#world.time });
     const connection = this.#put(pipe, {
       name,
       session,
       direction: "out",
+      strategy: path.strategy,
+      transport: path.transport,
       peerId,
       cipher: path.stream.cipher,
       rttMs: path.rttMs,
       timeline,
+      beganAt,
       ...(service === undefined ? {} : { service }),
     });
     this.#emit("opened", { name, peer: peerId, path: connection.path });
@@ -318,55 +307,6 @@ export class Node implements NodeApi {
     const connection = describeConnection(this.#world, this.#network, pipe, origin);
     this.#connections.put(connection);
     return connection;
-  }
-
-  #arrived(arrival: Arrival): void {
-    const { session, hello, peerKey } = arrival;
-    const peerId = idOfKey(peerKey);
-    if (hello.service !== undefined) {
-      this.#serve(session);
-      void this.#services.serve(session, hello.service, peerId);
-    } else if (peerId === this.id) {
-      this.#serve(session);
-      session.welcome();
-      answerEcho(session);
-    } else {
-      this.#incoming(arrival, peerId);
-    }
-  }
-
-  #serve(session: Session): void {
-    this.#serving.add(session);
-    void session.closed.then(() => this.#serving.delete(session));
-  }
-
-  #incoming({ session, cipher, rttMs }: Arrival, peerId: string): void {
-    session.welcome();
-    const channel = echoUntilTaken(session);
-    const pipe = new Pipe(channel, { time: this.#world.time });
-    const name = this.#connections.reserveIncoming();
-    const candidate = formatEndpoint(session.remote);
-    const timeline = [{ ms: 0, strategy: "direct", candidate, event: "accepted", detail: cipher }] as const;
-    const connection = this.#put(pipe, { name, session, direction: "in", peerId, cipher, rttMs, timeline });
-    this.#emit("incoming", { name, peer: peerId, path: connection.path });
-    const [taker] = this.#takers;
-    if (taker !== undefined) {
-      channel.take();
-      for (const listener of this.#takers) listener(connection);
-      return;
-    }
-    const untaken = { connection, take: () => channel.take() };
-    void pipe.closed.then(() => this.#untaken.remove(untaken));
-    const refused = this.#untaken.put(untaken);
-    if (refused === undefined) return;
-    const { name: oldest } = refused.connection;
-    this.#emit("status", {
-      part: "incoming",
-      detail: `${oldest} was refused: ${ACCEPT_LIMIT} connections wait already`,
-    });
-    void refused.connection.pipe.close(
-      new P2pdError("unavailable", "the peer takes no connections at the moment"),
-    );
   }
 
   #emit(event: NodeEvent["event"], data: NodeEvent["data"]): void {

@@ -1,5 +1,5 @@
 /** `p2pd addr [ADDR]`: the node's address, or what an address says. */
-import { addressFields } from "../../core/wire/address.ts";
+import { explainAddress } from "../../core/wire/explain-address.ts";
 import { askDaemon } from "./api-client.ts";
 import type { Settings } from "./settings.ts";
 
@@ -15,9 +15,12 @@ async function ownAddress(settings: Settings): Promise<string> {
   return withNode(settings, async (node) => node.address());
 }
 
-/** One field a line, the names in a column of their own. */
+/** One field a line: its name, what it says, and what that means, in columns. */
 function explain(address: string): string {
-  const fields = addressFields(address);
-  const width = Math.max(...fields.map(({ name }) => name.length));
-  return fields.map(({ name, text }) => `${name.padEnd(width)}  ${text}`).join("\n");
+  const fields = explainAddress(address);
+  const names = Math.max(...fields.map(({ name }) => name.length));
+  const texts = Math.max(...fields.map(({ text }) => text.length));
+  return fields
+    .map(({ name, text, meaning }) => `${name.padEnd(names)}  ${text.padEnd(texts)}  ${meaning}`)
+    .join("\n");
 }

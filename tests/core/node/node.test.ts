@@ -36,6 +36,8 @@ describe("open self", () => {
     ]);
     expect(await ask(connection, "ECHO hello")).toBe("hello");
     expect(connection.rttMs).toBeGreaterThan(0);
+    expect(connection.openedMs).toBeGreaterThan(0);
+    expect(connection.openedMs).toBeLessThan(5000);
     expect([connection.pipe.sent, connection.pipe.received]).toEqual([10, 5]);
     expect(node.connection("con")).toBe(connection);
     expect(node.connections()).toEqual([connection]);

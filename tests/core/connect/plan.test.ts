@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { directCandidates, MAX_DIRECT_CANDIDATES } from "../../../core/connect/direct-candidates.ts";
+import { MAX_DIRECT_ENDPOINTS, planDirect } from "../../../core/connect/plan.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import type { Nic } from "../../../core/net/world.ts";
 import type { Address, AddressNic } from "../../../core/wire/address.ts";
@@ -21,6 +21,45 @@ test("an address of our own network goes before the external one, a foreign priv
   ]);
 });
 
+test("the same private network at another home is tried last: its external address is not ours", () => {
+  const nics = [nic("192.168.1.5", { external: "198.51.100.7" })];
+  expect(tried(peer(nics), ["203.0.113.9"])).toEqual([
+    "198.51.100.7:9 external address",
+    "192.168.1.5:9 NIC address",
+  ]);
+});
+
+test("behind our own external address the private address goes first, in whatever subnet it is", () => {
+  const nics = [nic("192.168.77.5", { external: "198.51.100.7" })];
+  expect(tried(peer(nics), ["198.51.100.7"])).toEqual([
+    "192.168.77.5:9 behind the same external address",
+    "198.51.100.7:9 external address",
+  ]);
+});
+
+test("IPv6 and IPv4 take turns on the internet", () => {
+  const six = { ...nic("2001:db8::5"), family: 6 as const };
+  const nics = [nic("10.0.0.1", { external: "198.51.100.7" }), nic("10.0.0.2", { external: "198.51.100.8" })];
+  expect(tried(peer([...nics, six]), [], [OWN, OWN_SIX]).slice(0, 3)).toEqual([
+    "[2001:db8::5]:9 public address",
+    "198.51.100.7:9 external address",
+    "198.51.100.8:9 external address",
+  ]);
+});
+
+test("near, TCP has a head start; far, UDP and TCP start together", () => {
+  const nics = [nic("192.168.1.5", { external: "198.51.100.7" })];
+  const own = { machine: "here", nics: [OWN], externals: [] };
+  const plan = planDirect(peer(nics), own, ["tcp", "udp"]);
+  expect(plan.map(({ transport, near, leadMs }) => [transport, near, leadMs])).toEqual([
+    ["tcp", true, 30],
+    ["udp", true, 30],
+    ["udp", false, 0],
+    ["tcp", false, 100],
+  ]);
+  expect(planDirect(peer(nics), own, ["udp"]).map(({ leadMs }) => leadMs)).toEqual([30, 100]);
+});
+
 test("each endpoint is tried once", () => {
   expect(tried(peer([nic("192.168.1.5", { external: "192.168.1.5" }), nic("192.168.1.5")]))).toEqual([
     "192.168.1.5:9 same network",
@@ -38,7 +77,7 @@ test("a NIC address of a family that we have none of is left out", () => {
 
 test("a line cannot make us knock at more than sixteen doors", () => {
   const nics = Array.from({ length: 32 }, (_, i) => nic(`198.51.100.${i + 1}`));
-  expect(tried(peer(nics))).toHaveLength(MAX_DIRECT_CANDIDATES);
+  expect(tried(peer(nics))).toHaveLength(MAX_DIRECT_ENDPOINTS);
 });
 
 const OWN: Nic = {
@@ -52,9 +91,10 @@ const OWN: Nic = {
   gateway: {},
   metric: {},
 };
+const OWN_SIX: Nic = { ...OWN, addresses: [{ ip: "2001:db8:1::2", family: 6, prefixLength: 64 }] };
 
-function tried(address: Address): readonly string[] {
-  return directCandidates(address, { machine: "here", nics: [OWN] }).map(
+function tried(address: Address, externals: readonly string[] = [], nics = [OWN]): readonly string[] {
+  return planDirect(address, { machine: "here", nics, externals }, ["tcp"]).map(
     ({ endpoint, kind }) => `${formatEndpoint(endpoint)} ${kind}`,
   );
 }

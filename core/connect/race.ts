@@ -1,0 +1,162 @@
+/**
+ * The race of all attempts to reach a peer. Attempts stand in lanes: those of one lane start one after another in
+ * short steps (RFC 8305 section 5), lanes run beside each other. The first authenticated path wins, the others are
+ * stopped and closed, and nothing of them stays. What an attempt does is in the files of the strategies.
+ */
+import { P2pdError, toP2pdError } from "../errors.ts";
+import type { SecureStream, Time } from "../net/world.ts";
+
+export type Strategy = "direct" | "reverse" | "punch" | "relay";
+
+/** A connection to the peer that has proved its key. */
+export interface Path {
+  readonly strategy: Strategy;
+  readonly transport: "tcp" | "udp";
+  readonly candidate: string;
+  readonly stream: SecureStream;
+  /** About one round trip, in milliseconds. */
+  readonly rttMs: number;
+}
+
+/** A step of an attempt, for the connection's timeline. */
+export type Note = (event: string, detail: string) => void;
+
+export interface AttemptContext {
+  /** Fires when the race is over; whatever the attempt has opened is closed then. */
+  readonly signal: AbortSignal;
+  /** Milliseconds until the race ends, at least 1. */
+  readonly leftMs: () => number;
+  readonly note: Note;
+}
+
+export interface Attempt {
+  readonly strategy: Strategy;
+  /** Whom or what it tries, for people. */
+  readonly candidate: string;
+  /** How long it has the field before the next one of its lane starts beside it; 0: they start together. */
+  readonly leadMs: number;
+  /** Rejects with a P2pdError whose text says what a person could do. */
+  run(context: AttemptContext): Promise<Path>;
+}
+
+export interface FailedAttempt {
+  readonly strategy: Strategy;
+  readonly candidate: string;
+  readonly reason: string;
+}
+
+export type NoteAttempt = (strategy: Strategy, candidate: string, event: string, detail: string) => void;
+
+export interface RaceOptions {
+  readonly lanes: readonly (readonly Attempt[])[];
+  /** Lanes that are found out while the race runs; it does not end before they are there. */
+  readonly more?: readonly Promise<readonly (readonly Attempt[])[]>[];
+  /** For all of it. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  readonly note: NoteAttempt;
+}
+
+/** Attempts end by themselves at the deadline; one that does not is left behind after this. */
+const DEADLINE_GRACE_MS = 100;
+
+/**
+ * Resolves with the winner. Rejects with `connect-failed`, whose `detail.attempts` has every attempt and why it
+ * failed, or with `aborted`.
+ */
+export function race(time: Time, options: RaceOptions): Promise<Path> {
+  const { lanes, more = [], timeoutMs, signal, note } = options;
+  const { promise, resolve, reject } = Promise.withResolvers<Path>();
+  const losing = new AbortController();
+  const deadline = time.now() + timeoutMs;
+  const failed: FailedAttempt[] = [];
+  const running = new Set<Attempt>();
+  /** Lanes that run or are still to come. */
+  let hopes = lanes.length + more.length;
+  let isOver = false;
+
+  const finish = (settle: () => void): void => {
+    if (isOver) return;
+    isOver = true;
+    guard.cancel();
+    signal?.removeEventListener("abort", giveUp);
+    settle();
+    losing.abort();
+  };
+  const fail = (): void => finish(() => reject(noPath(failed)));
+  const giveUp = (): void => finish(() => reject(new P2pdError("aborted", "opening was given up")));
+  const loseHope = (): void => {
+    if (--hopes === 0) fail();
+  };
+  const guard = time.after(timeoutMs + DEADLINE_GRACE_MS, () => {
+    for (const { strategy, candidate } of running)
+      failed.push({ strategy, candidate, reason: `no result within ${timeoutMs} ms` });
+    fail();
+  });
+
+  const run = async (attempt: Attempt): Promise<void> => {
+    const { strategy, candidate } = attempt;
+    running.add(attempt);
+    try {
+      const path = await attempt.run({
+        signal: losing.signal,
+        leftMs: () => Math.max(1, deadline - time.now()),
+        note: (event, detail) => note(strategy, candidate, event, detail),
+      });
+      if (isOver) path.stream.abort(new P2pdError("aborted", "another path was faster"));
+      else finish(() => resolve(path));
+    } catch (thrown) {
+      const { code, message } = toP2pdError(thrown, "connect-failed");
+      if (isOver && code === "aborted") note(strategy, candidate, "stopped", "");
+      else {
+        note(strategy, candidate, "failed", message);
+        failed.push({ strategy, candidate, reason: message });
+      }
+    } finally {
+      running.delete(attempt);
+    }
+  };
+
+  const runLane = async (lane: readonly Attempt[]): Promise<void> => {
+    const started: Promise<void>[] = [];
+    for (const attempt of lane) {
+      if (isOver) return;
+      const attempted = run(attempt);
+      started.push(attempted);
+      if (attempt.leadMs > 0) await lead(time, attempt.leadMs, attempted);
+    }
+    await Promise.all(started);
+    loseHope();
+  };
+
+  signal?.addEventListener("abort", giveUp, { once: true });
+  if (signal?.aborted === true) giveUp();
+  else if (hopes === 0) fail();
+  for (const lane of lanes) void runLane(lane);
+  for (const coming of more) {
+    coming.then(
+      (found) => {
+        hopes += found.length;
+        for (const lane of found) void runLane(lane);
+        loseHope();
+      },
+      () => loseHope(),
+    );
+  }
+  return promise;
+}
+
+/** Waits until an attempt has had its time, or has failed before that. */
+function lead(time: Time, leadMs: number, attempted: Promise<void>): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = time.after(leadMs, resolve);
+    void attempted.then(() => {
+      timer.cancel();
+      resolve();
+    });
+  });
+}
+
+function noPath(attempts: readonly FailedAttempt[]): P2pdError {
+  return new P2pdError("connect-failed", "no attempt reached the peer", { attempts });
+}

@@ -1,0 +1,134 @@
+/**
+ * What becomes of sessions that peers began: a service takes those that name one, a connection of the node to itself
+ * is answered, and all others wait under a name of their own until somebody takes them. Who may knock at all is the
+ * listener's business.
+ */
+import { P2pdError } from "../errors.ts";
+import { formatEndpoint } from "../ip.ts";
+import type { World } from "../net/world.ts";
+import { AcceptQueue } from "./accept-queue.ts";
+import type { Connections } from "./connections.ts";
+import type { Origin } from "./describe-connection.ts";
+import { answerEcho, echoUntilTaken } from "./echo-answer.ts";
+import { idOfKey } from "./identity.ts";
+import type { Arrival } from "./listener.ts";
+import type { Connection, NodeEvent } from "./node-api.ts";
+import { Pipe } from "./pipe.ts";
+import type { Services } from "./services.ts";
+import type { Session } from "./session.ts";
+
+/** Incoming connections that may wait to be taken. */
+const ACCEPT_LIMIT = 256;
+
+export interface ArrivalsOptions {
+  readonly world: World;
+  /** Our own id. */
+  readonly id: string;
+  readonly services: Services;
+  readonly connections: Connections;
+  /** Makes a connection of a session and puts it under its reserved name. */
+  readonly put: (pipe: Pipe, origin: Origin) => Connection;
+  readonly emit: (event: NodeEvent["event"], data: NodeEvent["data"]) => void;
+}
+
+/** An incoming connection that waits to be taken. */
+interface Untaken {
+  readonly connection: Connection;
+  readonly take: () => void;
+}
+
+export class Arrivals {
+  readonly #options: ArrivalsOptions;
+  readonly #untaken: AcceptQueue<Untaken>;
+  readonly #takers = new Set<(connection: Connection) => void>();
+  /** Far ends of connections to this very node, and sessions of services: nobody's connections. */
+  readonly #serving = new Set<Session>();
+
+  constructor(options: ArrivalsOptions) {
+    this.#options = options;
+    this.#untaken = new AcceptQueue(options.world.time, ACCEPT_LIMIT);
+  }
+
+  /** How many wait, and how many had to make room, in words. */
+  get summary(): string {
+    return `${this.#untaken.length} wait to be taken, ${this.#untaken.refused} had to make room`;
+  }
+
+  async accept(timeoutMs: number, signal?: AbortSignal): Promise<Connection | undefined> {
+    const next = await this.#untaken.next(timeoutMs, signal);
+    next?.take();
+    return next?.connection;
+  }
+
+  /** Gives every incoming connection from now on to `listener`, instead of the queue; returns how to stop that. */
+  onConnection(listener: (connection: Connection) => void): () => void {
+    this.#takers.add(listener);
+    return () => {
+      this.#takers.delete(listener);
+    };
+  }
+
+  /** A peer has greeted. */
+  arrived(arrival: Arrival): void {
+    const { session, hello, peerKey } = arrival;
+    const peerId = idOfKey(peerKey);
+    if (hello.service !== undefined) {
+      this.#serve(session);
+      void this.#options.services.serve(session, hello.service, peerId);
+    } else if (peerId === this.#options.id) {
+      this.#serve(session);
+      session.welcome();
+      answerEcho(session);
+    } else {
+      this.#incoming(arrival, peerId);
+    }
+  }
+
+  /** Whoever waits for a connection gets none. */
+  stopWaiting(): void {
+    this.#untaken.close();
+  }
+
+  /** Ends what is served at the moment. */
+  async close(reason: P2pdError): Promise<void> {
+    this.stopWaiting();
+    const served = [...this.#serving];
+    const gone = served.map((session) => session.closed);
+    for (const session of served) session.abort(reason);
+    this.#takers.clear();
+    await Promise.all(gone);
+  }
+
+  #serve(session: Session): void {
+    this.#serving.add(session);
+    void session.closed.then(() => this.#serving.delete(session));
+  }
+
+  #incoming({ session, cipher, transport, strategy, rttMs, beganAt }: Arrival, peerId: string): void {
+    const { world, connections, put, emit } = this.#options;
+    session.welcome();
+    const channel = echoUntilTaken(session);
+    const pipe = new Pipe(channel, { time: world.time });
+    const name = connections.reserveIncoming();
+    const candidate = `${formatEndpoint(session.remote)}/${transport}`;
+    const timeline = [{ ms: 0, strategy, candidate, event: "accepted", detail: cipher }] as const;
+    const facts = { name, session, strategy, transport, peerId, cipher, rttMs, timeline, beganAt };
+    const connection = put(pipe, { direction: "in", ...facts });
+    emit("incoming", { name, peer: peerId, path: connection.path });
+    const [taker] = this.#takers;
+    if (taker !== undefined) {
+      channel.take();
+      for (const listener of this.#takers) listener(connection);
+      return;
+    }
+    const untaken = { connection, take: () => channel.take() };
+    void pipe.closed.then(() => this.#untaken.remove(untaken));
+    const refused = this.#untaken.put(untaken);
+    if (refused === undefined) return;
+    const { name: oldest } = refused.connection;
+    const detail = `${oldest} was refused: ${ACCEPT_LIMIT} connections wait already`;
+    emit("status", { part: "incoming", detail });
+    const reason = new P2pdError("unavailable", "the peer takes no connections at the moment");
+    void refused.connection.pipe.close(reason);
+  }
+}
