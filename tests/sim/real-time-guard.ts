@@ -1,7 +1,9 @@
 /**
  * Catches whoever reaches past the World while a simulation runs: the machine's timers, clocks, chance and
- * sockets throw, and are remembered, so that code which swallows the error fails the run all the same.
+ * sockets throw, and are remembered, so that code which swallows the error fails the run all the same. Packages,
+ * which know no World, get stand-ins where there are any.
  */
+import type { PackageTime } from "./package-time.ts";
 
 export interface RealTimeGuard {
   /** Puts the traps in place; returns how to take them away. Not twice at once. */
@@ -11,9 +13,11 @@ export interface RealTimeGuard {
 }
 
 type Place = Record<string, unknown>;
+type Callable = (...given: unknown[]) => unknown;
 
 const PLACES: readonly (readonly [name: string, place: Place, keys: readonly string[]])[] = [
   ["", globalThis, ["setTimeout", "setInterval", "setImmediate", "fetch", "WebSocket"]],
+  ["", globalThis, ["clearTimeout", "clearInterval", "clearImmediate"]],
   ["Date.", Date as unknown as Place, ["now"]],
   ["Math.", Math as unknown as Place, ["random"]],
   ["performance.", performance as unknown as Place, ["now"]],
@@ -28,17 +32,19 @@ const PLACES: readonly (readonly [name: string, place: Place, keys: readonly str
   ["process.", process as unknown as Place, ["hrtime", "uptime"]],
 ];
 
-export function createRealTimeGuard(): RealTimeGuard {
+export function createRealTimeGuard(standIns: PackageTime): RealTimeGuard {
   const offences: string[] = [];
+  let isArmed = false;
 
-  function trap(name: string): () => never {
-    return () => {
-      const error = new Error(`${name} was used in a simulation; take it from the World`);
-      const caller = error.stack
-        ?.split("\n")
-        .find((line) => line.includes("/core/") || line.includes(".test."));
-      offences.push(`${name}${caller === undefined ? "" : ` ${caller.trim()}`}`);
-      throw error;
+  /** A module that was loaded meanwhile may keep what it found: outside of the simulation that is the real one. */
+  function trap(name: string, owner: unknown, real: unknown): Callable {
+    const standIn = standIns[name] as Callable | undefined;
+    return (...given) => {
+      if (!isArmed) return Reflect.apply(real as Callable, owner, given);
+      const caller = callerOf();
+      if (standIn !== undefined && /[\\/]node_modules[\\/]/.test(caller)) return standIn(...given);
+      offences.push(`${name} ${caller}`);
+      throw new Error(`${name} was used in a simulation; take it from the World`);
     };
   }
 
@@ -51,7 +57,7 @@ export function createRealTimeGuard(): RealTimeGuard {
           const wasOwn = Object.hasOwn(place, key);
           const before = place[key];
           // Bun's own cannot be redefined, only assigned.
-          place[key] = trap(`${prefix}${key}`);
+          place[key] = trap(`${prefix}${key}`, place, before);
           undo.push(() => {
             if (wasOwn) place[key] = before;
             else Reflect.deleteProperty(place, key);
@@ -59,18 +65,24 @@ export function createRealTimeGuard(): RealTimeGuard {
         }
       }
       const RealDate = Date;
-      const noDate = trap("new Date()");
+      const nowOf = trap("Date.now", RealDate, RealDate.now) as () => number;
       globalThis.Date = new Proxy(RealDate, {
         construct: (target, given: [], as) =>
-          given.length === 0 ? noDate() : (Reflect.construct(target, given, as) as Date),
-        apply: noDate,
+          Reflect.construct(target, given.length === 0 ? [nowOf()] : given, as) as Date,
       });
-      undo.push(() => {
-        globalThis.Date = RealDate;
-      });
+      isArmed = true;
       return () => {
+        isArmed = false;
+        globalThis.Date = RealDate;
         for (const step of undo.toReversed()) step();
       };
     },
   };
+}
+
+/** The nearest frame of the stack that is in a file, this one left out. */
+function callerOf(): string {
+  const frames = new Error().stack?.split("\n") ?? [];
+  const isFile = (frame: string): boolean => /[\s(](?:file:\/\/)?(?:\/|[A-Z]:\\)/.test(frame);
+  return frames.find((frame) => isFile(frame) && !frame.includes(import.meta.path))?.trim() ?? "";
 }

@@ -1,5 +1,8 @@
 /** The simulation's own rules: it repeats, it ends, it lets nobody reach the machine, it says how to see a failure. */
 import { expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseRouterKind, twoHosts } from "../nat/topologies.ts";
 import { runSim } from "./run-sim.ts";
 import { explain } from "./sim-test.ts";
@@ -64,6 +67,26 @@ test("the machine's time, chance and sockets are out of reach, even for those wh
   expect(Math.random()).toBeLessThan(1);
 });
 
+test("packages, which know no World, get virtual time and chance that repeats", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "p2pd-sim-"));
+  try {
+    mkdirSync(join(folder, "node_modules"));
+    const file = join(folder, "node_modules", "clockwork.js");
+    writeFileSync(file, PACKAGE);
+    const { clockwork } = (await import(file)) as { clockwork: () => Promise<unknown[]> };
+    const seen = async (seed: number): Promise<unknown[]> => (await runSim({ seed }, clockwork)).result;
+    const [elapsed, dateElapsed, ticks, immediate, year, ...chance] = await seen(1);
+    expect([elapsed, dateElapsed, ticks, immediate, year]).toEqual([5000, 5000, 4, true, 2026]);
+    expect((await seen(1)).slice(5)).toEqual(chance);
+    expect((await seen(2)).slice(5)).not.toEqual(chance);
+    const began = performance.now();
+    expect((await clockwork())[0]).toBeGreaterThan(4990 / 1000);
+    expect(performance.now() - began).toBeLessThan(4000);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("WebCrypto is waited for while virtual time stands, and answers in the order it was asked", async () => {
   const { result, sim } = await runSim({ seed: 1 }, async (it) => {
     const order: number[] = [];
@@ -105,6 +128,25 @@ test("a failure names its seed, the command that repeats it, and the last packet
   expect(text).toContain(`-t "it .always. works"`);
   expect(text).toContain("alice sends: udp 192.168.10.100:");
 });
+
+/** A package that lives off the machine; outside of a simulation it waits a thousandth of the time. */
+const PACKAGE = `
+  export async function clockwork(sim) {
+    const slow = sim === undefined ? 0.001 : 1;
+    const [began, date] = [performance.now(), Date.now()];
+    let ticks = 0, immediate = false, never = false;
+    const every = setInterval(() => ticks++, 1000 * slow);
+    every.ref?.();
+    setImmediate(() => (immediate = true));
+    clearTimeout(setTimeout(() => (never = true), 10 * slow).unref());
+    clearImmediate(setImmediate(() => (never = true)));
+    await new Promise((resolve) => setTimeout(resolve, 5000 * slow));
+    clearInterval(every);
+    const random = crypto.getRandomValues(new Uint32Array(2));
+    const elapsed = performance.now() - began;
+    return [elapsed, Date.now() - date, ticks, immediate && !never, new Date().getFullYear(), Math.random(), ...random];
+  }
+`;
 
 /** A little of everything that chance decides. */
 async function chatter(sim: Simulation): Promise<string> {

@@ -6,6 +6,7 @@
 import { drainMicrotasks } from "bun:jsc";
 import { P2pdError } from "../../core/errors.ts";
 import { createCryptoQueue } from "./crypto-queue.ts";
+import { createPackageTime } from "./package-time.ts";
 import { createRealTimeGuard } from "./real-time-guard.ts";
 import { createSimulation, type Simulation, type SimulationOptions } from "./simulation.ts";
 
@@ -38,9 +39,9 @@ export async function runSim<T>(
 ): Promise<SimRun<T>> {
   if (running) throw new P2pdError("unavailable", "one simulation runs at a time");
   running = true;
-  const guard = createRealTimeGuard();
   const work = createCryptoQueue();
   const sim = createSimulation(options);
+  const guard = createRealTimeGuard(createPackageTime(sim.scheduler, sim.random.fork("packages")));
   options.created?.(sim);
   try {
     const result = await new Promise<T>((resolve, reject) => {
