@@ -29,7 +29,14 @@ test("the executable for this machine is daemon, Swagger UI and client", async (
 
 /** What a command prints, what it complains of, and its exit code. */
 async function output(words: string[], input = ""): Promise<[string, string, number]> {
-  const child = Bun.spawn(words, { cwd: folder, stdin: new Blob([input]), stdout: "pipe", stderr: "pipe" });
+  const env = { ...process.env, P2PD_LAB: undefined };
+  const child = Bun.spawn(words, {
+    cwd: folder,
+    env,
+    stdin: new Blob([input]),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
   const [printed, complained] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),

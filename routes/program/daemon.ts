@@ -9,13 +9,12 @@ import type { NodeApi } from "../../core/node/node-api.ts";
 import { Node } from "../../core/node/node.ts";
 import { startApi } from "../api.ts";
 import type { Settings } from "./settings.ts";
-import { untilSignal } from "./signals.ts";
 
 /** How long closing may take before the process ends all the same. */
 const CLOSE_MS = 5000;
 
 export async function runDaemon({ world, config, log, terminal }: Settings): Promise<number> {
-  const signals = untilSignal();
+  const signals = terminal.signals();
   const node = await Node.start(world, config);
   try {
     const api = await startApi(world, node, config, { log });

@@ -7,7 +7,6 @@ import type { ByteStream, World } from "../../core/net/world.ts";
 import { splice } from "../splice.ts";
 import { type ApiClient, askDaemon, createApiClient } from "./api-client.ts";
 import { openPath } from "./open.ts";
-import { untilSignal } from "./signals.ts";
 import type { Settings } from "./settings.ts";
 import { type StdioStream, stdioStream } from "./stdio-stream.ts";
 import type { Terminal } from "./terminal.ts";
@@ -45,7 +44,7 @@ async function withoutDaemon(settings: Settings, address: string, service?: stri
 /** Gives standard input and output to `join`, and waits for their end or a signal. */
 async function carry(terminal: Terminal, join: (stdio: StdioStream) => Promise<void>): Promise<void> {
   const stdio = stdioStream(terminal.input(), terminal.output);
-  const signals = untilSignal();
+  const signals = terminal.signals();
   void signals.received.then((signal) => {
     stdio.abort(new P2pdError("aborted", `stopped by ${signal}`));
   });

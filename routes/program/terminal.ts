@@ -1,5 +1,6 @@
-/** What a program is given when it is started: words, variables, a directory, and three streams. */
+/** What a program is given when it is started: words, variables, a directory, three streams and signals. */
 import { homedir } from "node:os";
+import { type Signals, untilSignal } from "./signals.ts";
 import type { Output } from "./stdio-stream.ts";
 
 export interface Terminal {
@@ -18,6 +19,8 @@ export interface Terminal {
   complain(line: string): void;
   /** Width of the output in characters. */
   readonly columns: number;
+  /** Listens for being asked to end, from now on. */
+  signals(): Signals;
 }
 
 /** The terminal of this process. */
@@ -37,5 +40,6 @@ export function processTerminal(): Terminal {
       process.stderr.write(`${line}\n`);
     },
     columns: process.stdout.columns ?? 100,
+    signals: untilSignal,
   };
 }

@@ -25,7 +25,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  process.emit("SIGTERM");
+  daemon.terminate();
   await ended;
   rmSync(top, { recursive: true, force: true });
 });

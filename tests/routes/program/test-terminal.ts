@@ -10,6 +10,8 @@ export interface TestTerminal extends Terminal {
   readonly bytes: () => Uint8Array;
   /** Resolves with the first printed line that matches. */
   line(pattern: RegExp): Promise<string>;
+  /** Asks the program to end, as SIGTERM does. */
+  terminate(): void;
 }
 
 /** `directory` is home, working directory and data directory; nothing of this process's environment is seen. */
@@ -23,6 +25,7 @@ export function testTerminal(
   const complaints: string[] = [];
   const pieces: Uint8Array[] = [];
   const arrived = new EventEmitter();
+  const signal = Promise.withResolvers<string>();
   const output: Output = Object.assign(new EventEmitter(), {
     write(piece: Uint8Array | string, written?: () => void) {
       pieces.push(typeof piece === "string" ? new TextEncoder().encode(piece) : piece.slice());
@@ -54,6 +57,8 @@ export function testTerminal(
       complaints.push(line);
     },
     columns: 100,
+    signals: () => ({ received: signal.promise, stop: () => undefined }),
+    terminate: () => signal.resolve("SIGTERM"),
     printed,
     complaints,
     bytes: () => Buffer.concat(pieces),
