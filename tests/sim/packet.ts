@@ -7,6 +7,8 @@ export interface TcpHeader extends TcpFlags {
   readonly sequence: number;
   readonly acknowledgement: number;
   readonly window: number;
+  /** Where the segments begin that arrived ahead of a missing one (RFC 2018, without its limits). */
+  readonly selective?: readonly number[];
 }
 
 /** The packet that an ICMP error is about, as the sender of the error saw it. */

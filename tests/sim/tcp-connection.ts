@@ -104,6 +104,7 @@ export function createTcpConnection(options: TcpConnectionOptions): TcpConnectio
       sequence: sender.next,
       acknowledgement: expected,
       window: shownWindow,
+      ...(early.size > 0 ? { selective: [...early.keys()] } : {}),
       ...change,
     };
     options.send(header, payload);
@@ -157,7 +158,7 @@ export function createTcpConnection(options: TcpConnectionOptions): TcpConnectio
       open();
     }
     const length = payload.length + (header.fin ? 1 : 0);
-    sender.acknowledged(header.acknowledgement, header.window, length === 0 && !header.syn);
+    sender.acknowledged(header.acknowledgement, header.window, header.selective);
     if (length > 0) absorb(header.sequence, payload, header.fin);
     else if (header.sequence < expected && !header.syn) owesAck = true; // the peer asks for our window
     if (owesAck && isAlive()) acknowledge();
@@ -179,7 +180,7 @@ export function createTcpConnection(options: TcpConnectionOptions): TcpConnectio
       return;
     }
     state = "open";
-    sender.acknowledged(header.acknowledgement, header.window, false);
+    sender.acknowledged(header.acknowledgement, header.window);
     acknowledge();
     open();
   }

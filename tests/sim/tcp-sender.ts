@@ -1,7 +1,7 @@
 /**
  * The sending half of a simulated TCP connection: what waits, what is on its way, when it is sent again. SYN and
- * FIN are pieces like data. RTO as in RFC 6298, fast retransmit and partial acknowledgements as in RFC 6582; there
- * is no congestion window, the peer's window alone bounds what is on its way.
+ * FIN are pieces like data. RTO as in RFC 6298; with selective acknowledgements a piece is lost when three later ones
+ * have arrived (RFC 6675). There is no congestion window, the peer's window alone bounds what is on its way.
  */
 import type { Timer } from "../../core/net/world.ts";
 import type { Scheduler } from "./scheduler.ts";
@@ -27,8 +27,8 @@ export interface TcpSender {
   write(bytes: Uint8Array): void;
   /** A FIN follows the last octet. */
   finish(): void;
-  /** The peer has everything before `upTo`; `repeats`: its segment said nothing else. */
-  acknowledged(upTo: number, window: number, repeats: boolean): void;
+  /** The peer has everything before `upTo`, and the pieces that begin at the selective numbers. */
+  acknowledged(upTo: number, window: number, selective?: readonly number[]): void;
   /** Sends the oldest piece again now. */
   resend(): void;
   stop(): void;
@@ -55,7 +55,7 @@ const NOTHING: Uint8Array = new Uint8Array(0);
 interface Sent extends TcpPiece {
   readonly end: number;
   sentAtMs: number;
-  times: number;
+  arrived: boolean;
 }
 
 export function createTcpSender(scheduler: Scheduler, first: number, hooks: TcpSenderHooks): TcpSender {
@@ -73,8 +73,8 @@ export function createTcpSender(scheduler: Scheduler, first: number, hooks: TcpS
   let rtoMs = FIRST_RTO_MS;
   let timer: Timer | undefined;
   let tries = 0;
-  let repeats = 0;
   let recoverTo = first;
+  let resentAtMs = Number.NEGATIVE_INFINITY;
 
   function arm(): void {
     timer?.cancel();
@@ -92,22 +92,36 @@ export function createTcpSender(scheduler: Scheduler, first: number, hooks: TcpS
       return hooks.lost();
     } else {
       recoverTo = next;
-      repeats = 0;
       resend();
     }
     arm();
   }
 
-  function resend(): void {
-    const piece = flight[0];
+  function resend(piece = flight[0]): void {
     if (piece === undefined || stopped) return;
-    piece.times++;
+    resentAtMs = piece.sentAtMs = scheduler.nowMs;
     hooks.transmit(piece);
+  }
+
+  /** Sends again what must be lost: passed by three others, or the oldest ones after a time-out. */
+  function repair(): void {
+    const settledBefore = scheduler.nowMs - (smoothedMs ?? FIRST_RTO_MS);
+    let passedBy = 0;
+    const lost = flight.toReversed().filter((piece) => {
+      if (piece.arrived) passedBy++;
+      return !piece.arrived && passedBy >= 3 && piece.sentAtMs <= settledBefore;
+    });
+    const late = flight.filter(({ arrived, end }) => !arrived && end <= recoverTo).slice(0, 2);
+    const again = new Set([
+      ...late.filter(({ sentAtMs }) => sentAtMs <= settledBefore),
+      ...lost.toReversed(),
+    ]);
+    for (const piece of again) resend(piece);
   }
 
   function send(bytes: Uint8Array, syn: boolean, fin: boolean): void {
     const end = next + bytes.length + (syn || fin ? 1 : 0);
-    const piece: Sent = { sequence: next, bytes, syn, fin, end, sentAtMs: scheduler.nowMs, times: 1 };
+    const piece: Sent = { sequence: next, bytes, syn, fin, end, sentAtMs: scheduler.nowMs, arrived: false };
     flight.push(piece);
     next = end;
     hooks.transmit(piece);
@@ -185,34 +199,26 @@ export function createTcpSender(scheduler: Scheduler, first: number, hooks: TcpS
       finWanted = true;
       pump();
     },
-    acknowledged(upTo, windowNow, isRepeat) {
+    acknowledged(upTo, windowNow, selective = []) {
       if (stopped || upTo > next) return;
-      const sameWindow = window === windowNow;
       window = windowNow;
+      for (const piece of flight) piece.arrived ||= selective.includes(piece.sequence);
       if (upTo > oldest) {
         oldest = upTo;
-        repeats = 0;
         tries = 0;
-        while (flight[0] !== undefined && flight[0].end <= upTo) {
-          const piece = flight.shift() as Sent;
-          if (piece.times === 1) measure(scheduler.nowMs - piece.sentAtMs);
-        }
+        let latest: Sent | undefined;
+        while (flight[0] !== undefined && flight[0].end <= upTo) latest = flight.shift();
+        // An answer that a repaired loss held back says nothing of the way.
+        if (latest !== undefined && latest.sentAtMs > resentAtMs) measure(scheduler.nowMs - latest.sentAtMs);
         const estimate = smoothedMs === undefined ? FIRST_RTO_MS : smoothedMs + 4 * variationMs;
         rtoMs = Math.min(LONGEST_RTO_MS, Math.max(LEAST_RTO_MS, estimate));
-        if (oldest < recoverTo) resend();
-        arm();
-        pump();
-        hooks.freed();
-        return;
-      }
-      if (isRepeat && sameWindow && flight.length > 0 && ++repeats === 3 && oldest >= recoverTo) {
-        recoverTo = next;
-        resend();
         arm();
       }
+      if (selective.length > 0 || oldest < recoverTo) repair();
       pump();
+      hooks.freed();
     },
-    resend,
+    resend: () => resend(),
     stop() {
       stopped = true;
       timer?.cancel();
