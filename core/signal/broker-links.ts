@@ -1,0 +1,118 @@
+/**
+ * The links that there are: those to our own brokers, kept for good, and those to peers' brokers, made when a signal
+ * has to go there, bounded in number and closed when they were not used for a while. All of them hear our inbox, so
+ * that an answer comes back over the broker that the question went through.
+ */
+import type { Log } from "../log.ts";
+import type { Timer, World } from "../net/world.ts";
+import type { AddressBroker } from "../wire/address.ts";
+import { type BrokerLink, type BrokerStatus, createBrokerLink } from "./broker-link.ts";
+import { type Broker, formatBroker } from "./broker-url.ts";
+
+/** Links to brokers that are not ours. */
+export const BORROWED_MAX = 16;
+const BORROWED_IDLE_MS = 120_000;
+
+export interface BrokerLinksOptions {
+  readonly own: readonly Broker[];
+  readonly log: Log;
+  /** Topic that every link hears. */
+  readonly inbox: string;
+  readonly message: (payload: Uint8Array, via: string) => void;
+  /** After each connection of one of our own brokers. */
+  readonly ownConnected: (link: BrokerLink) => void;
+}
+
+export interface BrokerLinks {
+  readonly own: readonly BrokerLink[];
+  /** The links to these brokers, made where they are missing; to our own if none are named. */
+  to(brokers: readonly AddressBroker[]): readonly BrokerLink[];
+  /** The link of that name, if there is one. */
+  named(name: string): BrokerLink | undefined;
+  /** After the network changed. */
+  check(): void;
+  status(): readonly BrokerStatus[];
+  close(): void;
+}
+
+export function createBrokerLinks(world: World, options: BrokerLinksOptions): BrokerLinks {
+  const { time } = world;
+  const { log } = options;
+  const links = new Map<string, BrokerLink>();
+  /** When each was used last, the longest ago first. */
+  const borrowed = new Map<string, number>();
+  let sweep: Timer | undefined;
+  let isClosed = false;
+
+  function open(broker: Broker, isOwn: boolean): BrokerLink {
+    const link = createBrokerLink(world, {
+      broker,
+      ...(isOwn ? { connected: options.ownConnected } : {}),
+      changed(of) {
+        const { url, state, error } = of.status();
+        const facts = { broker: url, state, ...(error === undefined ? {} : { error }) };
+        log[error === undefined ? "debug" : "info"]("signaling", facts);
+      },
+    });
+    link.subscribe(options.inbox, (payload) => options.message(payload, link.name));
+    links.set(link.name, link);
+    return link;
+  }
+
+  function discard(name: string): void {
+    borrowed.delete(name);
+    links.get(name)?.close();
+    links.delete(name);
+  }
+
+  function borrow(broker: AddressBroker): BrokerLink {
+    const { scheme, host, port, path } = broker;
+    const name = formatBroker(broker);
+    const known = links.get(name);
+    if (known === undefined && borrowed.size >= BORROWED_MAX) {
+      discard(borrowed.keys().next().value as string);
+    }
+    borrowed.delete(name);
+    borrowed.set(name, time.now());
+    scheduleSweep();
+    return known ?? open({ scheme, host, port, path }, false);
+  }
+
+  function scheduleSweep(): void {
+    sweep ??= time.after(
+      BORROWED_IDLE_MS,
+      () => {
+        sweep = undefined;
+        for (const [name, usedMs] of borrowed) {
+          if (time.now() - usedMs >= BORROWED_IDLE_MS) discard(name);
+        }
+        if (borrowed.size > 0) scheduleSweep();
+      },
+      { background: true },
+    );
+  }
+
+  for (const broker of options.own) if (!links.has(formatBroker(broker))) open(broker, true);
+  const own = [...links.values()];
+
+  return {
+    own,
+    to(brokers) {
+      if (isClosed) return [];
+      if (brokers.length === 0) return own;
+      const names = new Map(brokers.map((broker) => [formatBroker(broker), broker]));
+      return [...names].map(([name, broker]) => own.find((link) => link.name === name) ?? borrow(broker));
+    },
+    named: (name) => links.get(name),
+    check() {
+      for (const link of links.values()) link.check();
+    },
+    status: () => [...links.values()].map((link) => link.status()),
+    close() {
+      isClosed = true;
+      sweep?.cancel();
+      for (const link of links.values()) link.close();
+      links.clear();
+    },
+  };
+}
