@@ -6,6 +6,7 @@ import { realTime } from "./real-time.ts";
 import { connectTcp } from "./tcp-connect.ts";
 import { listenTcp } from "./tcp-listen.ts";
 import { secure } from "./tls.ts";
+import { secureServer } from "./tls-ca.ts";
 import { openUdp } from "./udp.ts";
 import { unixSockets } from "./unix-sockets.ts";
 import { watchNics } from "./watch-nics.ts";
@@ -24,5 +25,6 @@ export function createRealWorld(): World {
     listenTcp,
     connectTcp,
     secure,
+    secureServer,
   };
 }

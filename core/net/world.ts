@@ -156,6 +156,16 @@ export interface SecureStream extends ByteStream {
   readonly cipher: string;
 }
 
+/** TLS to a server with a name, whose certificate an authority signed. */
+export interface SecureServerOptions {
+  /** Host name or address that the certificate must name. */
+  readonly serverName: string;
+  /** Certificates in PEM to trust in place of the system's authorities. */
+  readonly authorities?: readonly string[];
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
 /** Local sockets that have a path in the file system instead of an address; `local` and `remote` are empty. */
 export interface UnixSockets {
   /** Makes the socket at `path`, for its owner alone (mode 0600). Rejects with `address-in-use` or `unsupported`. */
@@ -187,4 +197,9 @@ export interface World {
    * Rejects with `peer-key`, `protocol`, `timeout`, `aborted` or `closed`; the stream is then closed.
    */
   secure(stream: ByteStream, options: SecureOptions): Promise<SecureStream>;
+  /**
+   * Puts TLS on a stream to a named server, in the client's role; absent where there is none. Rejects with
+   * `peer-key` (certificate not trusted), `closed`, `timeout` or `aborted`; the stream is then closed.
+   */
+  secureServer?(stream: ByteStream, options: SecureServerOptions): Promise<ByteStream>;
 }
