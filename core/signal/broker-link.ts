@@ -64,6 +64,7 @@ export interface BrokerLink {
   readonly broker: Broker;
   /** The broker's URL without credentials. */
   readonly name: string;
+  /** Whether messages can be sent now; that ours are heard too is the state `connected`. */
   readonly isConnected: boolean;
   /** Hands a message to the connection; false if there is none, or it is stuck. */
   publish(topic: string, payload: Uint8Array, options?: PublishOptions): boolean;
@@ -87,6 +88,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   let sinceMs = time.now();
   let version: MqttVersion = 5;
   let session: MqttSession | undefined;
+  let isOpen = false;
   let attempt: AbortController | undefined;
   let failures = 0;
   let retry: Timer | undefined;
@@ -140,8 +142,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
         },
         {
           connected() {
-            deadline.cancel();
-            if (session === opened) stands(opened);
+            if (session === opened) open(opened, deadline);
           },
           heard() {
             heardMs = time.now();
@@ -155,9 +156,14 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
             for (const handler of topics.get(topic) ?? []) handler(payload);
           },
           subscribed(topic, refusal) {
-            if (refusal === undefined || !topics.has(topic)) return;
-            lastError = `the broker refuses the subscription to ${topic} (${refusal})`;
-            options.changed?.(link);
+            if (session !== opened) return;
+            if (refusal !== undefined && topics.has(topic)) {
+              lastError = `the broker refuses the subscription to ${topic} (${refusal})`;
+            }
+            if (state === "connecting") {
+              deadline.cancel();
+              enter("connected");
+            }
           },
           closed(error, isRefusal) {
             deadline.cancel();
@@ -178,10 +184,15 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
     }
   }
 
-  function stands(opened: MqttSession): void {
+  /** CONNACK came. What is sent follows the subscriptions, so that an answer to it cannot be missed. */
+  function open(opened: MqttSession, deadline: Timer): void {
+    isOpen = true;
     lastError = undefined;
     for (const topic of topics.keys()) opened.subscribe(topic);
-    enter("connected");
+    if (topics.size === 0) {
+      deadline.cancel();
+      enter("connected");
+    }
     schedulePing();
     options.connected?.(link);
     for (const ready of waiting) {
@@ -193,6 +204,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   function failed(error: P2pdError, isRefusal: boolean): void {
     if (state === "closed") return;
     const stoodMs = state === "connected" ? time.now() - sinceMs : 0;
+    isOpen = false;
     pingTimer?.cancel();
     pingDeadline?.cancel();
     pingDeadline = undefined;
@@ -224,7 +236,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   }
 
   function ping(): void {
-    if (pingDeadline !== undefined || state !== "connected") return;
+    if (pingDeadline !== undefined || !isOpen) return;
     pingSentMs = time.now();
     session?.ping();
     pingDeadline = time.after(PING_TIMEOUT_MS, frozen, { background: true });
@@ -241,10 +253,10 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
     broker,
     name,
     get isConnected() {
-      return state === "connected";
+      return isOpen;
     },
     publish(topic, payload, publishOptions) {
-      if (state !== "connected" || session === undefined) return false;
+      if (!isOpen || session === undefined) return false;
       if (session.backlogBytes > BACKLOG_MAX) {
         frozen();
         return false;
@@ -255,7 +267,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       return true;
     },
     whenConnected(ready) {
-      if (state === "connected") {
+      if (isOpen) {
         ready();
         return () => undefined;
       }
@@ -266,16 +278,16 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       const handlers = topics.get(topic) ?? new Set();
       topics.set(topic, handlers.add(handler));
       // Also when it is subscribed already: the broker then sends what it retains once more.
-      if (state === "connected") session?.subscribe(topic);
+      if (isOpen) session?.subscribe(topic);
       return () => {
         handlers.delete(handler);
         if (handlers.size > 0 || topics.get(topic) !== handlers) return;
         topics.delete(topic);
-        if (state === "connected") session?.unsubscribe(topic);
+        if (isOpen) session?.unsubscribe(topic);
       };
     },
     check() {
-      if (state === "connected") ping();
+      if (isOpen) ping();
       else if (state === "waiting") {
         failures = 0;
         void connect();
@@ -297,13 +309,14 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
     },
     close() {
       if (state === "closed") return;
-      const wasConnected = state === "connected";
+      const wasOpen = isOpen;
+      isOpen = false;
       enter("closed");
       retry?.cancel();
       pingTimer?.cancel();
       pingDeadline?.cancel();
       waiting.clear();
-      if (wasConnected) session?.end();
+      if (wasOpen) session?.end();
       else attempt?.abort(new P2pdError("closed", "signaling was closed"));
     },
   };

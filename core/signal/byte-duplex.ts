@@ -37,7 +37,8 @@ export function byteDuplex(stream: ByteStream, pass: (bytes: Uint8Array) => bool
       drained = undefined;
       done?.();
     },
-    end: () => void duplex.push(null),
+    // MQTT knows no half-closed connection.
+    end: () => void duplex.destroy(new P2pdError("closed", "the broker closed the connection")),
     close: (error) =>
       void duplex.destroy(error ?? new P2pdError("closed", "the broker closed the connection")),
   });
