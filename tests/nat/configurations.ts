@@ -58,15 +58,15 @@ export const CONFIGURATIONS: readonly NatConfiguration[] = NAT_TYPES.flatMap((ty
  */
 export function parseConfiguration(name: string): NatConfiguration {
   const match = /^([^/@:]+)(?:\/([^@:]+)(?::([^@]*))?)?(?:@(.*))?$/.exec(name.trim().toLowerCase());
-  if (match === null) throw badName(name, `expected TYPE/DELTA, for example symmetric/independent`);
+  if (match === null) throw badName(name, `expected TYPE/DELTA, for example symmetric/independent.`);
   const [, typeText = "", deltaText = "equal", stepText, rangeText] = match;
-  const type = NAT_TYPES.find((known) => known === typeText);
+  const type = SHORT_TYPES[typeText] ?? NAT_TYPES.find((known) => known === typeText);
   if (type === undefined) throw badName(name, `no NAT type "${typeText}"${didYouMean(typeText, NAT_TYPES)}`);
   const kind = DELTA_KINDS.find((known) => known === deltaText);
   if (kind === undefined) throw badName(name, `no delta "${deltaText}"${didYouMean(deltaText, DELTA_KINDS)}`);
   const range = rangeText === undefined ? undefined : /^([0-9]{1,5})-([0-9]{1,5})$/.exec(rangeText);
   if (range === null)
-    throw badName(name, `"${rangeText}" is no port range; expected LOW-HIGH, for example 40000-50000`);
+    throw badName(name, `"${rangeText}" is no port range; expected LOW-HIGH, for example 40000-50000.`);
   const change: NatSettingsChange =
     range === undefined ? {} : { ports: [Number(range[1]), Number(range[2])] };
   return configure(name.trim().toLowerCase(), type, deltaOf(kind, stepText, name), change);
@@ -74,11 +74,11 @@ export function parseConfiguration(name: string): NatConfiguration {
 
 function deltaOf(kind: DeltaKind, stepText: string | undefined, name = kind as string): Delta {
   if (kind !== "independent" && kind !== "dependent") {
-    if (stepText !== undefined) throw badName(name, `the delta ${kind} has no step`);
+    if (stepText !== undefined) throw badName(name, `the delta ${kind} has no step.`);
     return { kind };
   }
   if (stepText !== undefined && !/^[+-]?[0-9]{1,5}$/.test(stepText)) {
-    throw badName(name, `"${stepText}" is no step; expected a whole number other than 0`);
+    throw badName(name, `"${stepText}" is no step; expected a whole number other than 0.`);
   }
   return { kind, step: Number(stepText ?? 1) };
 }
@@ -87,6 +87,12 @@ function configure(name: string, type: NatType, delta: Delta, change: NatSetting
   const typed = changeSettings(DEFAULT_SETTINGS, { ...TYPE_SETTINGS[type], seed: seedOf(name) });
   return { name, type, delta, settings: changeSettings(typed, { ...change, both: { delta } }) };
 }
+
+/** What is said for short on a command line. */
+const SHORT_TYPES: Readonly<Record<string, NatType>> = {
+  open: "open-internet",
+  firewall: "symmetric-firewall",
+};
 
 /** Each configuration has a seed of its own, the same in every run. */
 function seedOf(name: string): number {
@@ -98,7 +104,7 @@ function seedOf(name: string): number {
 function badName(name: string, why: string): P2pdError {
   return new P2pdError(
     "bad-argument",
-    `"${name}" names no NAT configuration: ${why}. Types: ${NAT_TYPES.join(", ")}. Deltas: ${DELTA_KINDS.join(", ")}.`,
+    `"${name}" names no NAT configuration: ${why} Types: ${NAT_TYPES.join(", ")}. Deltas: ${DELTA_KINDS.join(", ")}.`,
     { name },
   );
 }
@@ -109,7 +115,7 @@ function didYouMean(text: string, known: readonly string[]): string {
     .sort((a, b) => a.distance - b.distance)[0];
   return nearest !== undefined && nearest.distance <= Math.max(2, text.length / 3)
     ? `; did you mean "${nearest.word}"?`
-    : "";
+    : ".";
 }
 
 /** Levenshtein's distance; names are short, so the plain table will do. */
