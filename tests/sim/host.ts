@@ -14,6 +14,7 @@ import type { HostStack } from "./host-stack.ts";
 import type { SimNames } from "./names.ts";
 import { describePacket, type SimPacket } from "./packet.ts";
 import type { Scheduler } from "./scheduler.ts";
+import { openQuic } from "./quic.ts";
 import { secure } from "./secure.ts";
 import { isMulticast, type Plug, type Segment } from "./segment.ts";
 import { createTcpStack } from "./tcp-stack.ts";
@@ -208,6 +209,7 @@ export function createHost(
     openUdp: async (options) => udp.open(options),
     listenTcp: async (options) => tcp.listen(options),
     connectTcp: (options) => tcp.connect(options),
+    openQuic: (options) => openQuic(stack, world, options),
     secure: (stream, options) => secure(time, random, stream, options),
   };
 

@@ -11,6 +11,12 @@ export interface Sealer {
   open(payload: Uint8Array): Uint8Array | undefined;
 }
 
+/** As `Sealer`, for packets that may be lost or overtake each other. */
+export interface PacketSealer {
+  seal(bytes: Uint8Array): Uint8Array;
+  open(packet: Uint8Array): Uint8Array | undefined;
+}
+
 const LARGEST = 1 << 14;
 const CHECKSUM = 16;
 
@@ -47,6 +53,39 @@ export function createSealer(clientNonce: Uint8Array, serverNonce: Uint8Array, i
       mask(plain, secret);
       const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
       return view.getBigUint64(length) === Bun.hash.wyhash(plain, secret) ? plain : undefined;
+    },
+  };
+}
+
+export function createPacketSealer(
+  clientNonce: Uint8Array,
+  serverNonce: Uint8Array,
+  isClient: boolean,
+): PacketSealer {
+  const shared = Bun.hash.wyhash(serverNonce, Bun.hash.wyhash(clientNonce));
+  const secrets = [shared ^ 0x9e3779b9n, shared ^ 0x85ebca6bn] as const;
+  const [sending, receiving] = isClient ? secrets : [secrets[1], secrets[0]];
+  let sent = 0;
+  return {
+    seal(bytes) {
+      const number = sent++;
+      const secret = Bun.hash.wyhash(`${sending} ${number}`);
+      const packet = new Uint8Array(4 + bytes.length + CHECKSUM);
+      const view = new DataView(packet.buffer);
+      view.setUint32(0, number);
+      packet.set(bytes, 4);
+      mask(packet.subarray(4, 4 + bytes.length), secret);
+      view.setBigUint64(4 + bytes.length, Bun.hash.wyhash(bytes, secret));
+      return packet;
+    },
+    open(packet) {
+      const length = packet.length - 4 - CHECKSUM;
+      if (length < 0) return undefined;
+      const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
+      const secret = Bun.hash.wyhash(`${receiving} ${view.getUint32(0)}`);
+      const plain = packet.slice(4, 4 + length);
+      mask(plain, secret);
+      return view.getBigUint64(4 + length) === Bun.hash.wyhash(plain, secret) ? plain : undefined;
     },
   };
 }

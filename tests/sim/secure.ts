@@ -4,12 +4,20 @@
  * way and tampering is noticed, errors have the codes of the real one. It protects nothing: that the holder of a
  * key is who he claims is looked up in a table of this process.
  */
-import { createHash, createPrivateKey, createPublicKey } from "node:crypto";
 import { P2pdError } from "../../core/errors.ts";
 import { formatEndpoint } from "../../core/ip.ts";
 import type { ByteStream, SecureOptions, SecureStream, Time } from "../../core/net/world.ts";
 import type { SeededRandom } from "../nat/seeded-random.ts";
 import { createInbox } from "./inbox.ts";
+import {
+  compressedKey,
+  isProof,
+  KEY_LENGTH,
+  keyText,
+  NONCE_LENGTH,
+  PROOF_LENGTH,
+  proveKey,
+} from "./secure-keys.ts";
 import { createRecordReader, encodeRecord, HANDSHAKE } from "./secure-records.ts";
 import { createSealer } from "./secure-sealer.ts";
 
@@ -23,13 +31,6 @@ const SIZES: Readonly<Record<number, number>> = {
   [SERVER_HELLO]: 860,
   [FINISHED]: 640,
 };
-const NONCE = 32;
-const KEY = 33;
-const PROOF = 32;
-
-/** Whoever proved a key in this process, by the key. */
-const holders = new Map<string, string>();
-const identities = new Map<string, { readonly key: Uint8Array; readonly curve: string }>();
 
 /** See `World.secure`. */
 export function secure(
@@ -41,8 +42,8 @@ export function secure(
   const { role, credentials, expectedKey, timeoutMs, signal } = options;
   const what = `TLS as ${role}, ${formatEndpoint(under.local)} -> ${formatEndpoint(under.remote)}`;
   const isClient = role === "client";
-  const own = identityOf(credentials.privateKeyPem);
-  const ownNonce = Uint8Array.from({ length: NONCE }, () => random.between(0, 255));
+  const ownKey = compressedKey(credentials.privateKeyPem);
+  const ownNonce = Uint8Array.from({ length: NONCE_LENGTH }, () => random.between(0, 255));
   const { promise, resolve, reject } = Promise.withResolvers<SecureStream>();
   const inbox = createInbox(() => undefined);
   let peerNonce = new Uint8Array(0);
@@ -86,17 +87,19 @@ export function secure(
     under.write(encodeRecord(HANDSHAKE, message));
   }
 
-  function proof(pem: string, by: "client" | "server"): Uint8Array {
-    const [first, second] = isClient ? [ownNonce, peerNonce] : [peerNonce, ownNonce];
-    return createHash("sha256").update(pem).update(by).update(first).update(second).digest();
+  function nonces(): readonly [client: Uint8Array, server: Uint8Array] {
+    return isClient ? [ownNonce, peerNonce] : [peerNonce, ownNonce];
+  }
+
+  function proof(): Uint8Array {
+    return proveKey(credentials.privateKeyPem, role, ...nonces());
   }
 
   /** The key that the rest of a message names and proves; undefined after a failure. */
   function provenKey(rest: Uint8Array): Uint8Array | undefined {
-    const key = rest.slice(0, KEY);
-    const pem = holders.get(textOf(key));
-    const wanted = pem === undefined ? undefined : proof(pem, isClient ? "server" : "client");
-    if (wanted === undefined || textOf(wanted) !== textOf(rest.slice(KEY, KEY + PROOF))) {
+    const key = rest.slice(0, KEY_LENGTH);
+    const shown = rest.slice(KEY_LENGTH, KEY_LENGTH + PROOF_LENGTH);
+    if (!isProof(shown, key, isClient ? "server" : "client", ...nonces())) {
       broken("the peer did not prove its key");
       return undefined;
     }
@@ -106,12 +109,12 @@ export function secure(
   }
 
   function open(peerKey: Uint8Array): void {
-    if (expectedKey !== undefined && textOf(peerKey) !== textOf(expectedKey)) {
-      const [expected, got] = [textOf(expectedKey), textOf(peerKey)];
+    if (expectedKey !== undefined && keyText(peerKey) !== keyText(expectedKey)) {
+      const [expected, got] = [keyText(expectedKey), keyText(peerKey)];
       const text = `${what}: expected the key ${expected}, the peer proved ${got}`;
       return fail(new P2pdError("peer-key", text, { expected, got }));
     }
-    sealer = createSealer(isClient ? ownNonce : peerNonce, isClient ? peerNonce : ownNonce, isClient);
+    sealer = createSealer(...nonces(), isClient);
     settle("open");
     resolve(secured(peerKey, sealer));
   }
@@ -127,15 +130,15 @@ export function secure(
       if (key !== undefined) open(key);
       return;
     }
-    peerNonce = message.slice(1, 1 + NONCE);
+    peerNonce = message.slice(1, 1 + NONCE_LENGTH);
     if (kind === CLIENT_HELLO) {
       phase = "finished";
-      return say(SERVER_HELLO, ownNonce, own.key, proof(credentials.privateKeyPem, "server"));
+      return say(SERVER_HELLO, ownNonce, ownKey, proof());
     }
-    const key = provenKey(message.subarray(1 + NONCE));
+    const key = provenKey(message.subarray(1 + NONCE_LENGTH));
     if (key === undefined) return;
     // As in TLS, the server is finished before the client says whether it likes the key.
-    say(FINISHED, own.key, proof(credentials.privateKeyPem, "client"));
+    say(FINISHED, ownKey, proof());
     open(key);
   }
 
@@ -200,23 +203,4 @@ export function secure(
       },
     };
   }
-}
-
-function identityOf(privateKeyPem: string): { readonly key: Uint8Array; readonly curve: string } {
-  const known = identities.get(privateKeyPem);
-  if (known !== undefined) return known;
-  const privateKey = createPrivateKey(privateKeyPem);
-  const { x, y } = createPublicKey(privateKeyPem).export({ format: "jwk" });
-  const curve = privateKey.asymmetricKeyDetails?.namedCurve ?? "none";
-  const sign = curve === "prime256v1" ? 2 + ((Buffer.from(y ?? "", "base64url").at(-1) as number) & 1) : 0;
-  const key = new Uint8Array(KEY);
-  key.set([sign, ...Buffer.from(x ?? "", "base64url").subarray(0, KEY - 1)]);
-  const identity = { key, curve };
-  identities.set(privateKeyPem, identity);
-  holders.set(textOf(key), privateKeyPem);
-  return identity;
-}
-
-function textOf(key: Uint8Array): string {
-  return key.toBase64({ alphabet: "base64url", omitPadding: true });
 }

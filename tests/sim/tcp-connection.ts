@@ -13,11 +13,15 @@ import { createTcpSender, SEGMENT_SIZE, type TcpPiece } from "./tcp-sender.ts";
 
 export interface TcpConnection {
   readonly stream: ByteStream;
+  /** Smoothed, in milliseconds; undefined before the first measurement. */
+  readonly roundTripMs: number | undefined;
   /** Whether it only lingers to answer late segments. */
   readonly isLingering: boolean;
   receive(header: TcpHeader, payload: Uint8Array): void;
   /** An ICMP error about one of its segments. */
   unreachable(what: "port" | "host"): void;
+  /** Sends an acknowledgement that nobody asked for. */
+  acknowledge(): void;
   /** Ends an attempt that nobody wants any more, without a word to the peer. */
   giveUp(): void;
 }
@@ -29,6 +33,8 @@ export interface TcpConnectionOptions {
   readonly firstSequence: number;
   /** The SYN that a listener got; absent: this side connects. */
   readonly syn?: TcpHeader;
+  /** It stands already, by some other handshake: the peer's first number. */
+  readonly standsFrom?: number;
   send(header: TcpHeader, payload: Uint8Array): void;
   opened(stream: ByteStream): void;
   /** It did not come to stand. */
@@ -280,14 +286,23 @@ export function createTcpConnection(options: TcpConnectionOptions): TcpConnectio
     },
   };
 
-  // With a SYN at hand this is a SYN and ACK.
-  sender.open();
+  if (options.standsFrom === undefined) {
+    sender.open(); // with a SYN at hand it is a SYN and ACK
+  } else {
+    state = "open";
+    expected = options.standsFrom;
+    sender.acknowledged(options.firstSequence, RECEIVE_BUFFER);
+  }
   return {
     stream,
+    get roundTripMs() {
+      return sender.roundTripMs;
+    },
     get isLingering() {
       return state === "lingering";
     },
     receive,
+    acknowledge: () => (state === "open" ? acknowledge() : undefined),
     unreachable(what) {
       if (state !== "syn-sent" && state !== "syn-received") return; // a soft error (RFC 5461)
       if (what === "port") fail("refused", "nobody listens there, or a firewall refuses (ECONNREFUSED)");

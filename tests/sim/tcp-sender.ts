@@ -17,6 +17,8 @@ export interface TcpPiece {
 export interface TcpSender {
   /** The number after the last one sent. */
   readonly next: number;
+  /** Smoothed, in milliseconds; undefined before the first measurement. */
+  readonly roundTripMs: number | undefined;
   /** Octets not yet acknowledged, sent or not. */
   readonly held: number;
   /** Whether the FIN went out; whether it arrived. */
@@ -178,6 +180,9 @@ export function createTcpSender(scheduler: Scheduler, first: number, hooks: TcpS
   return {
     get next() {
       return next;
+    },
+    get roundTripMs() {
+      return smoothedMs;
     },
     get held() {
       return waitingOctets + flight.reduce((sum, { bytes }) => sum + bytes.length, 0);

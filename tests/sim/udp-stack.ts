@@ -48,7 +48,7 @@ export function createUdpStack(host: HostStack): UdpStack {
     function fail(to: Endpoint, why: string): true {
       queueMicrotask(() => {
         const text = `UDP from ${formatEndpoint(local)} to ${formatEndpoint(to)}: ${why}`;
-        if (!closed) bound.handlers?.error?.(new P2pdError("unreachable", text));
+        if (!closed) bound.handlers?.error?.(new P2pdError("unreachable", text, { remote: to }));
       });
       return true;
     }
@@ -104,7 +104,7 @@ export function createUdpStack(host: HostStack): UdpStack {
       const code = what === "port" ? "refused" : "unreachable";
       const why = what === "port" ? "nobody listens there (ECONNREFUSED)" : "the host cannot be reached";
       const text = `UDP from ${formatEndpoint(source)} to ${formatEndpoint(destination)}: ${why}`;
-      find(source)?.handlers?.error?.(new P2pdError(code, text));
+      find(source)?.handlers?.error?.(new P2pdError(code, text, { remote: destination }));
     },
   };
 }
