@@ -79,9 +79,8 @@ test("packages, which know no World, get virtual time and chance that repeats", 
     expect([elapsed, dateElapsed, ticks, immediate, year]).toEqual([5000, 5000, 4, true, 2026]);
     expect((await seen(1)).slice(5)).toEqual(chance);
     expect((await seen(2)).slice(5)).not.toEqual(chance);
-    const began = performance.now();
-    expect((await clockwork())[0]).toBeGreaterThan(4990 / 1000);
-    expect(performance.now() - began).toBeLessThan(4000);
+    // What it holds of a simulation that is over is the machine's again.
+    expect((await clockwork())[0]).toBeLessThan(4000);
   } finally {
     rmSync(folder, { recursive: true });
   }

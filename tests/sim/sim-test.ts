@@ -13,6 +13,8 @@ import type { Simulation } from "./simulation.ts";
 export type SimTestOptions = Omit<RunOptions, "seed" | "created">;
 
 const SHOWN = 40;
+/** Of the machine's time, for all seeds of one test together. */
+const MACHINE_MS = 60_000;
 
 /**
  * Declares the test `name` that runs `body` once for each seed. `options` may depend on the seed.
@@ -24,18 +26,22 @@ export function simTest(
   options: SimTestOptions | ((seed: number) => SimTestOptions) = {},
 ): void {
   const file = callingFile();
-  test(name, async () => {
-    for (const seed of chosenSeeds() ?? seeds) {
-      let sim: Simulation | undefined;
-      const given = typeof options === "function" ? options(seed) : options;
-      try {
-        await runSim({ ...given, seed, created: (made) => (sim = made) }, body);
-      } catch (thrown) {
-        console.error(explain(name, seed, sim, file));
-        throw thrown;
+  test(
+    name,
+    async () => {
+      for (const seed of chosenSeeds() ?? seeds) {
+        let sim: Simulation | undefined;
+        const given = typeof options === "function" ? options(seed) : options;
+        try {
+          await runSim({ ...given, seed, created: (made) => (sim = made) }, body);
+        } catch (thrown) {
+          console.error(explain(name, seed, sim, file));
+          throw thrown;
+        }
       }
-    }
-  });
+    },
+    MACHINE_MS,
+  );
 }
 
 /** What a reader of a failure needs to see it again. */
