@@ -111,6 +111,22 @@ simTest(
 );
 
 simTest(
+  "a path outlives a new address of the router",
+  [1],
+  async (sim) => {
+    const [client, server] = await path(sim);
+    const [atClient, atServer] = [collectStream(client), collectStream(server)];
+    sim.router("a").setExternalIp("5.44.11.10");
+    client.write(Uint8Array.of(1));
+    await sim.sleep(1000);
+    server.write(Uint8Array.of(2));
+    await sim.sleep(1000);
+    expect([atServer.bytes(), atClient.bytes()]).toEqual([Uint8Array.of(1), Uint8Array.of(2)]);
+  },
+  { topology: twoHosts(line("port-restricted/random", {}), open) },
+);
+
+simTest(
   "a hole punched by plain datagrams serves QUIC from the same port, through two port-restricted NATs",
   [1, 2],
   async (sim) => {

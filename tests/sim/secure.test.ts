@@ -6,6 +6,7 @@ import { changeSettings, DEFAULT_SETTINGS } from "../nat/settings.ts";
 import { type RouterKind, twoHosts } from "../nat/topologies.ts";
 import { codeOf } from "./code-of.ts";
 import { collectStream } from "./collect-stream.ts";
+import { encodeRecord, HANDSHAKE } from "./secure-records.ts";
 import { simTest } from "./sim-test.ts";
 import type { Simulation } from "./simulation.ts";
 
@@ -119,6 +120,20 @@ simTest(
     stop.abort();
     expect(await aborted).toBe("aborted");
     expect(await codeOf(secured(sim, unwanted, "client", { signal: stop.signal }))).toBe("aborted");
+  },
+  { topology },
+);
+
+simTest(
+  "who shows a key without proving it is refused",
+  [1],
+  async (sim) => {
+    const [near, far] = await pair(sim);
+    const hello = new Uint8Array(860);
+    hello[0] = 2;
+    hello.set(bob.key, 33);
+    far.write(encodeRecord(HANDSHAKE, hello));
+    expect(await codeOf(secured(sim, near, "client", { expectedKey: bob.key }))).toBe("protocol");
   },
   { topology },
 );

@@ -162,6 +162,67 @@ simTest(
 );
 
 simTest(
+  "a reader that reads on while the line is cut is found out by probing",
+  [1],
+  async (sim) => {
+    const [a, b] = await pair(sim.host("alice"), sim.host("bob"));
+    const atB = collectStream(b);
+    b.pause();
+    a.write(new Uint8Array(500_000));
+    a.end();
+    await sim.sleep(10_000);
+    sim.router("a").setLine(false);
+    b.resume();
+    await sim.sleep(1000);
+    sim.router("a").setLine(true);
+    expect(await atB.ended).toHaveLength(500_000);
+  },
+  { topology: twoHosts(open, open) },
+);
+
+simTest(
+  "of a window in which one segment is lost, that one alone is sent again",
+  [1],
+  async (sim) => {
+    const [a, b] = await pair(sim.host("alice"), sim.host("bob"));
+    const atB = collectStream(b);
+    a.write(new Uint8Array(1400));
+    await sim.sleep(5);
+    sim.router("a").setLine(false);
+    a.write(new Uint8Array(1400));
+    await sim.sleep(0.2);
+    sim.router("a").setLine(true);
+    a.write(new Uint8Array(20 * 1400));
+    await sim.sleep(100);
+    expect(atB.bytes()).toHaveLength(22 * 1400);
+    const sent = sim.trace.lines.filter(
+      (line) => line.includes("alice sends") && line.includes("1400 octets"),
+    );
+    expect(sent).toHaveLength(23);
+  },
+  { topology: twoHosts(open, open) },
+);
+
+simTest(
+  "who closed first keeps the pair of ends for a minute",
+  [1],
+  async (sim) => {
+    const [alice, bob] = [sim.host("alice"), sim.host("bob")];
+    await bob.world.listenTcp({ local: at(bob, 80), accept: (stream) => answerEnd(stream) });
+    const again = { local: at(alice, 5000), remote: at(bob, 80), timeoutMs: 1000 };
+    const first = await alice.world.connectTcp(again);
+    const closed = collectStream(first).closed;
+    first.end();
+    await closed;
+    await sim.sleep(50_000);
+    expect(await codeOf(alice.world.connectTcp(again))).toBe("address-in-use");
+    await sim.sleep(11_000);
+    expect(await codeOf(alice.world.connectTcp(again))).toBe("ok");
+  },
+  { topology: twoHosts(open, open) },
+);
+
+simTest(
   "half-close: what was sent before the end arrives, and the other direction goes on",
   [1],
   async (sim) => {
@@ -221,6 +282,8 @@ simTest(
     expect(await connect({})).toBe("address-in-use");
     expect(await codeOf(alice.world.listenTcp({ local, shared: true, accept }))).toBe("address-in-use");
     expect(await codeOf(alice.world.listenTcp({ local: { ip: "::", port: 5000 }, accept }))).toBe("ok");
+    await alice.world.listenTcp({ local: at(alice, 5001), accept });
+    expect(await connect({ shared: true, local: at(alice, 5001) })).toBe("address-in-use");
     listener.close();
     expect(await connect({ local: { ip: "9.9.9.9", port: 0 } })).toBe("unreachable");
     expect(await connect({ local: at(alice, 0), device: "eth9" })).toBe("unreachable");
@@ -277,6 +340,11 @@ async function pair(a: SimHost, b: SimHost, port = 7000): Promise<readonly [Byte
 
 function octets(sim: Simulation, count: number): Uint8Array {
   return Uint8Array.from({ length: count }, () => sim.random.between(0, 255));
+}
+
+/** Ends when the peer does. */
+function answerEnd(stream: ByteStream): void {
+  stream.attach({ data() {}, drain() {}, end: () => stream.end(), close() {} });
 }
 
 function text(value: string): Uint8Array {
