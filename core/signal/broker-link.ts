@@ -123,9 +123,15 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
     // It may lose the race below unheard.
     aborted.catch(() => undefined);
     try {
-      const loaded = await loadMqtt();
       const connecting = connectBroker(world, broker, { timeoutMs, signal: abort.signal });
+      // One that comes too late is closed.
+      connecting.then(
+        (late) => abort.signal.aborted && late.abort(),
+        () => undefined,
+      );
       const stream = await Promise.race([connecting, aborted]);
+      // Only now: a machine that reaches no broker does not pay for the package.
+      const loaded = await loadMqtt();
       if (abort.signal.aborted) {
         stream.abort();
         throw abort.signal.reason;

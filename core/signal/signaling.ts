@@ -97,6 +97,7 @@ export function startSignaling(
   const own = brokers.map(parseBrokerUrl);
   const senders = createSenders();
   let latestWallMs = 0;
+  let isWarm = false;
   const wallMs = (): number => (latestWallMs = Math.max(latestWallMs, time.wallMs()));
   let sealing: Promise<Sealing> | undefined;
   const sealer = (): Promise<Sealing> => (sealing ??= createSealing(identity));
@@ -106,7 +107,10 @@ export function startSignaling(
     log,
     inbox: inboxTopic(identity.publicKey),
     message: (payload, via) => inbox.push(payload, via),
-    ownConnected: (link) => records.connected(link),
+    ownConnected(link) {
+      records.connected(link);
+      warmUp();
+    },
   });
   const records = createAddressRecords(world, identity, () => links, wallMs);
   const outbox = createOutbox(world, { links, sealer, senders, wallMs });
@@ -160,6 +164,15 @@ export function startSignaling(
     else for (const name of via) links.named(name)?.publish(topic, envelope);
   }
 
+  /** Loads what sealing needs and seals once, so that the first signal does not wait for that. */
+  function warmUp(): void {
+    if (isWarm) return;
+    isWarm = true;
+    const text = encodeSignal({ v: 1, id: newMessageId(), at: 0, type: "ping" });
+    const once = async (): Promise<void> => void (await (await sealer()).seal(identity.publicKey, text));
+    once().catch((thrown: unknown) => log.error("signals cannot be sealed", { error: String(thrown) }));
+  }
+
   function newMessageId(): string {
     return world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
   }
@@ -167,7 +180,7 @@ export function startSignaling(
   return {
     prepare(of) {
       if (of.length > 0) links.to(of);
-      sealer().catch((thrown: unknown) => log.error("signals cannot be sealed", { error: String(thrown) }));
+      warmUp();
     },
     async send(to, of, body, options = {}) {
       await outbox.send(to, of, body, options);

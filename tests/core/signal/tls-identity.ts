@@ -1,0 +1,22 @@
+/** A certificate that is its own authority, for servers of tests; made by OpenSSL. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** Names `host` and nothing else. */
+export function makeTlsIdentity(host: string): { readonly key: string; readonly cert: string } {
+  const directory = mkdtempSync(join(tmpdir(), "p2pd-tls-"));
+  const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")];
+  try {
+    const made = spawnSync("openssl", [
+      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
+      ...["-keyout", key, "-out", cert, "-days", "2", "-subj", `/CN=${host}`],
+      ...["-addext", `subjectAltName=DNS:${host}`],
+    ]);
+    if (made.status !== 0) throw new Error(`openssl failed: ${made.stderr.toString()}`);
+    return { key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") };
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
