@@ -2,6 +2,7 @@
 import { randomFillSync } from "node:crypto";
 import { lookup } from "./lookup.ts";
 import { readNics } from "./nics.ts";
+import { openQuic } from "./quic.ts";
 import { realTime } from "./real-time.ts";
 import { connectTcp } from "./tcp-connect.ts";
 import { listenTcp } from "./tcp-listen.ts";
@@ -24,6 +25,7 @@ export function createRealWorld(): World {
     openUdp,
     listenTcp,
     connectTcp,
+    openQuic,
     secure,
     secureServer,
   };

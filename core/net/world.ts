@@ -156,6 +156,59 @@ export interface SecureStream extends ByteStream {
   readonly cipher: string;
 }
 
+/** A QUIC connection whose peer has proved its key: one stream, and datagrams beside it. */
+export interface QuicPath extends SecureStream {
+  /** The largest datagram that `sendDatagram` takes now, in octets. */
+  readonly maxDatagramBytes: number;
+  /** Sends one datagram, which may be lost; false if it is too large, or so many wait that it was dropped. */
+  sendDatagram(bytes: Uint8Array): boolean;
+  /** Sets who receives datagrams; a view is valid during the call only. Until then a few are held. */
+  attachDatagrams(message: (bytes: Uint8Array) => void): void;
+  /** Smoothed round trip time, in milliseconds. */
+  rttMs(): number;
+}
+
+export interface QuicOptions {
+  /** Port 0: any free one. `::` takes IPv4 too, unlike UDP and TCP sockets: no second endpoint can have its port. */
+  readonly local: Endpoint;
+  readonly credentials: Credentials;
+  /** Receives callers that have proved their keys; absent: the endpoint does not listen. */
+  readonly accept?: (path: QuicPath) => void;
+  /** How long a caller may take to prove its key: 10,000 ms by default. */
+  readonly strangerTimeoutMs?: number;
+  /** How long a path lives without a sign of the peer, in whole seconds: 30,000 ms by default. */
+  readonly idleTimeoutMs?: number;
+}
+
+export interface QuicConnectOptions {
+  readonly remote: Endpoint;
+  /** Compressed P-256 public key (33 octets) that the peer must prove. */
+  readonly expectedKey: Uint8Array;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface QuicCounters {
+  /** Callers that were heard. */
+  readonly accepted: number;
+  /** Now between their first packet and their proof. */
+  readonly strangers: number;
+  /** Turned away unheard, as too many of their address were waiting, or pushed out by later ones. */
+  readonly turnedAway: number;
+  /** Left, were too slow or broke the rules before their proof. */
+  readonly failed: number;
+}
+
+/** One UDP port that listens for QUIC and connects from it. */
+export interface QuicEndpoint {
+  readonly local: Endpoint;
+  readonly counters: QuicCounters;
+  /** Rejects with `peer-key`, `protocol`, `refused`, `timeout`, `unreachable`, `aborted` or `closed`. */
+  connect(options: QuicConnectOptions): Promise<QuicPath>;
+  /** Frees the port, and breaks off every path on it. Resolves when that is done. */
+  close(): Promise<void>;
+}
+
 /** TLS to a server with a name, whose certificate an authority signed. */
 export interface SecureServerOptions {
   /** Host name or address that the certificate must name. */
@@ -192,6 +245,11 @@ export interface World {
   listenTcp(options: ListenOptions): Promise<TcpListener>;
   /** Rejects with `refused`, `timeout`, `unreachable`, `address-in-use`, `aborted` or `unsupported`. */
   connectTcp(options: ConnectOptions): Promise<ByteStream>;
+  /**
+   * Opens a UDP port for QUIC; absent where the world has none. Rejects with `address-in-use`, `unreachable` or
+   * `unsupported`.
+   */
+  openQuic?(options: QuicOptions): Promise<QuicEndpoint>;
   /**
    * Puts TLS 1.3 on a stream that nobody has attached to, in either role, and compares the peer's key.
    * Rejects with `peer-key`, `protocol`, `timeout`, `aborted` or `closed`; the stream is then closed.

@@ -1,0 +1,70 @@
+/**
+ * Codes with which either side closes a QUIC session, and what QUIC's own errors mean in the project's words. Every
+ * close that we make carries a code, so a session that ends without one was lost.
+ */
+import { type ErrorCode, P2pdError, toP2pdError } from "../errors.ts";
+
+/** Application error codes on the wire (RFC 9000 section 20.2). */
+export const CLOSE = {
+  /** Both directions had ended. */
+  done: 1,
+  /** Broken off by the program above. */
+  aborted: 2,
+  /** The caller's proof was wrong. */
+  peerKey: 3,
+  /** Too many strangers. */
+  busy: 4,
+  /** The rules of `quic-path.ts` were broken. */
+  protocol: 5,
+  /** The proof did not come in time. */
+  timeout: 6,
+} as const;
+
+export type CloseName = keyof typeof CLOSE;
+
+const MEANINGS: Readonly<Record<number, readonly [code: ErrorCode, words: string]>> = {
+  [CLOSE.done]: ["closed", "the peer closed the connection"],
+  [CLOSE.aborted]: ["closed", "the peer broke off the connection"],
+  [CLOSE.peerKey]: ["peer-key", "the peer says that this side's key was not proved"],
+  [CLOSE.busy]: ["refused", "the peer has too many callers"],
+  [CLOSE.protocol]: ["protocol", "the peer says that this side broke the rules"],
+  [CLOSE.timeout]: ["timeout", "the peer waited too long for this side's proof"],
+};
+
+/** Whether the peer closed because both directions had ended. */
+export function isDone(thrown: unknown): boolean {
+  return quicCodeOf(thrown)?.isOurs === true && Number(quicCodeOf(thrown)?.code) === CLOSE.done;
+}
+
+/** Why a session ended; `thrown` is undefined when it ended without a code. */
+export function sessionError(thrown: unknown, what: string): P2pdError {
+  if (thrown instanceof P2pdError) return thrown;
+  if (thrown === undefined) return new P2pdError("timeout", `${what}: lost, there was no answer`);
+  const quic = quicCodeOf(thrown);
+  const known = quic?.isOurs === true ? MEANINGS[Number(quic.code)] : undefined;
+  if (known !== undefined) return new P2pdError(known[0], `${what}: ${known[1]}`, {}, { cause: thrown });
+  const text = toP2pdError(thrown).message;
+  return new P2pdError(transportCode(quic, text), `${what}: ${text}`, {}, { cause: thrown });
+}
+
+interface QuicCode {
+  readonly code: bigint;
+  /** From the program above QUIC, not from QUIC. */
+  readonly isOurs: boolean;
+}
+
+const CONNECTION_REFUSED = 2n; // RFC 9000 section 20.1
+const HANDSHAKE_TIMED_OUT = /timed out/;
+
+function transportCode(quic: QuicCode | undefined, text: string): ErrorCode {
+  if (HANDSHAKE_TIMED_OUT.test(text)) return "timeout";
+  if (quic === undefined) return "closed";
+  return quic.code === CONNECTION_REFUSED && !quic.isOurs ? "refused" : "protocol";
+}
+
+function quicCodeOf(thrown: unknown): QuicCode | undefined {
+  if (!(thrown instanceof Error) || !("errorCode" in thrown) || typeof thrown.errorCode !== "bigint") {
+    return undefined;
+  }
+  return { code: thrown.errorCode, isOurs: "type" in thrown && thrown.type === "application" };
+}

@@ -1,0 +1,110 @@
+/**
+ * The runtime's `node:quic`, loaded when QUIC is first used: it takes some 30 ms, and on loading prints a warning
+ * that the module is experimental, which is not the user's business. Also what sessions of both roles have in common.
+ */
+import { createPrivateKey } from "node:crypto";
+import { SocketAddress } from "node:net";
+import type * as Quic from "node:quic";
+import { P2pdError } from "../errors.ts";
+import { canonicalIp, type Endpoint, familyOf } from "../ip.ts";
+import type { Credentials } from "./world.ts";
+
+export type QuicModule = typeof Quic;
+type SessionOptions = Quic.SessionOptions;
+
+let loaded: QuicModule | undefined;
+
+/** Throws `unsupported` where the runtime has no QUIC. */
+export function loadQuic(): QuicModule {
+  if (loaded !== undefined) return loaded;
+  const emitWarning = process.emitWarning.bind(process);
+  process.emitWarning = () => undefined;
+  try {
+    loaded = process.getBuiltinModule("node:quic");
+  } catch (thrown) {
+    throw new P2pdError("unsupported", "this runtime has no QUIC", {}, { cause: thrown });
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+  if (loaded === undefined) throw new P2pdError("unsupported", "this runtime has no QUIC (node:quic)");
+  return loaded;
+}
+
+/** As ALPN names it (RFC 7301). The number grows when the first octets of the stream change their meaning. */
+const PROTOCOL = "p2pd/1";
+// All of them hash with SHA-256, which the exporter in `quic-proof.ts` counts on.
+const CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
+const STREAM_WINDOW = 16 * 1024 * 1024;
+/** The largest that UDP could carry; what a path carries is found by QUIC. */
+const MAX_DATAGRAM_FRAME = 65_527;
+const IDLE_TIMEOUT_MS = 30_000;
+
+/** How long a session lives without a sign of the peer; QUIC counts whole seconds here. */
+export interface Patience {
+  /** 30,000 by default. */
+  readonly idleTimeoutMs?: number;
+}
+
+/** Options of a session; `streams` is how many streams the peer may open. */
+export function sessionOptions(streams: number, { idleTimeoutMs = IDLE_TIMEOUT_MS }: Patience) {
+  return {
+    ciphers: CIPHERS,
+    cc: "bbr",
+    keylog: true, // the exporter secret comes this way
+    keepAlive: Math.floor(idleTimeoutMs / 3),
+    // Streams and sessions report errors by their promises; with a handler those need not be watched one by one.
+    onerror() {},
+    transportParams: {
+      initialMaxData: STREAM_WINDOW,
+      initialMaxStreamDataBidiLocal: STREAM_WINDOW,
+      initialMaxStreamDataBidiRemote: STREAM_WINDOW,
+      initialMaxStreamsBidi: streams,
+      initialMaxStreamsUni: 1,
+      initialMaxStreamDataUni: 16, // one octet is sent; a window of one is found too small for it
+      maxIdleTimeout: Math.ceil(idleTimeoutMs / 1000),
+      maxDatagramFrameSize: MAX_DATAGRAM_FRAME,
+    },
+  } satisfies SessionOptions & { keepAlive: number };
+}
+
+/** What makes a session that of a server with `credentials`. */
+export function serverOptions({ privateKeyPem, certificatePem }: Credentials): SessionOptions {
+  return {
+    alpn: [PROTOCOL],
+    sni: {
+      "*": { keys: [createPrivateKey(privateKeyPem)], certs: [new TextEncoder().encode(certificatePem)] },
+    },
+  };
+}
+
+/** What makes a session that of a client, which compares the server's key on its own. */
+export function clientOptions(): SessionOptions {
+  return { alpn: PROTOCOL, verifyPeer: "manual", servername: "p2pd" };
+}
+
+/** `mapped` writes IPv4 addresses into IPv6, as a socket on `::` wants them. */
+export function socketAddressFor({ ip, port }: Endpoint, mapped = false): SocketAddress {
+  const inIp6 = mapped && familyOf(ip) === 4;
+  const family = inIp6 || familyOf(ip) === 6 ? "ipv6" : "ipv4";
+  return new SocketAddress({ address: inIp6 ? `::ffff:${ip}` : ip, port, family });
+}
+
+export function endpointFor({ address, port }: SocketAddress): Endpoint {
+  return { ip: canonicalIp(address) ?? address, port };
+}
+
+/**
+ * Listens for the exporter secret of TLS (RFC 8446 section 7.1), which is there when the handshake is over; the
+ * function that is returned throws `unsupported` without it.
+ */
+export function exporterSecretOf(session: Quic.QuicSession): () => Uint8Array {
+  let secret: Uint8Array | undefined;
+  session.onkeylog = (line) => {
+    const match = /^EXPORTER_SECRET [0-9a-f]+ ([0-9a-f]{64})\s*$/.exec(line);
+    if (match !== null) secret = new Uint8Array(Buffer.from(match[1] as string, "hex"));
+  };
+  return () => {
+    if (secret === undefined) throw new P2pdError("unsupported", "QUIC in this runtime shows no exporter");
+    return secret;
+  };
+}
