@@ -38,7 +38,9 @@ export async function startDaemon(
     port,
     pid: child.pid,
     get: async (path, init) =>
-      (await (await fetch(`http://127.0.0.1:${port}${path}`, init)).json()) as Record<string, unknown>,
+      (await (
+        await fetch(`http://127.0.0.1:${port}${path}`, { keepalive: false, ...init })
+      ).json()) as Record<string, unknown>,
     async [Symbol.asyncDispose]() {
       child.kill("SIGTERM");
       await child.exited;

@@ -9,8 +9,8 @@
  */
 import { INTERNET } from "../nat/topologies.ts";
 import type { LanKind } from "../nat/topologies.ts";
-import { lanKindNow } from "./lab-plan.ts";
-import type { HostSite, LabPlan, RouterSite } from "./lab-plan.ts";
+import { lanKindNow } from "../nat/lab-plan.ts";
+import type { HostSite, LabPlan, RouterSite } from "../nat/lab-plan.ts";
 import { ipBatch, setKernel } from "./shell.ts";
 
 export const LAN_DEVICE = "tun-lan";

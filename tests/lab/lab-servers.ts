@@ -5,7 +5,7 @@
  */
 import type { Endpoint } from "../../core/ip.ts";
 import { INTERNET } from "../nat/topologies.ts";
-import type { LabPlan } from "./lab-plan.ts";
+import type { LabPlan } from "../nat/lab-plan.ts";
 import { hasPort, startProcess } from "./lab-process.ts";
 import type { LabProcess } from "./lab-process.ts";
 import { labDirectory } from "./lab-registry.ts";

@@ -3,7 +3,7 @@
  * loss of its line to the outside. ICMP errors are translated with the packet they quote.
  */
 import { type Endpoint, familyOf, formatEndpoint, inPrefix } from "../../core/ip.ts";
-import type { RouterSite } from "../lab/lab-plan.ts";
+import type { RouterSite } from "../nat/lab-plan.ts";
 import { createNatEngine, ipv6Settings, type NatEngine, type Verdict } from "../nat/engine.ts";
 import { createLink } from "../nat/link.ts";
 import { seededRandom } from "../nat/seeded-random.ts";

@@ -6,7 +6,7 @@
 import { P2pdError } from "../../core/errors.ts";
 import type { Family } from "../../core/ip.ts";
 import type { NicAddress } from "../../core/net/world.ts";
-import { lanKindNow, type NicSite, planLab, type RouterSite } from "../lab/lab-plan.ts";
+import { lanKindNow, type NicSite, planLab, type RouterSite } from "../nat/lab-plan.ts";
 import { type SeededRandom, seededRandom } from "../nat/seeded-random.ts";
 import { changeSettings, DEFAULT_SETTINGS, type LinkSettings, type NatSettings } from "../nat/settings.ts";
 import { INTERNET, type RouterKind, type Topology } from "../nat/topologies.ts";

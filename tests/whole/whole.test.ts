@@ -41,8 +41,7 @@ describe.skipIf(!isLinux)("the daemon's memory and descriptors", () => {
 
   test("1,000 connections at once are opened, used and closed, and nothing of them stays", async () => {
     await using daemon = await startDaemon();
-    const round = async (tag: string): Promise<void> => {
-      const names = Array.from({ length: 1000 }, (_, i) => `${tag}${i}`);
+    const use = async (names: readonly string[]): Promise<void> => {
       const opened = await Promise.all(names.map((name) => daemon.get(`/p2p/open/${name}/self`)));
       expect(opened.filter(({ error }) => error !== 0)).toEqual([]);
       const answers = await Promise.all(
@@ -51,20 +50,22 @@ describe.skipIf(!isLinux)("the daemon's memory and descriptors", () => {
           return daemon.get(`/p2p/recv/${name}?timeout=30`);
         }),
       );
-      expect(answers.map(({ data }) => data)).toEqual(names);
+      expect(answers.map(({ data }) => data)).toEqual([...names]);
       const closed = await Promise.all(names.map((name) => daemon.get(`/p2p/close/${name}`)));
       expect(closed.filter(({ error }) => error !== 0)).toEqual([]);
     };
-    // The first round fills the allocator and the compiler's caches; what a second one leaves would be a leak.
-    await round("a");
+    // A hundred one after the other load what is loaded at first use; they never need much at once.
+    for (let i = 0; i < 100; i++) await use([`first${i}`]);
     const [memory, descriptors] = [await settledBytes(daemon), await settledDescriptors(daemon)];
-    await round("b");
-    const after = await settledBytes(daemon);
-    console.log(
-      `resident after the first round ${(memory / MEBIBYTE).toFixed(0)} MiB, after the second ${(after / MEBIBYTE).toFixed(0)} MiB`,
-    );
+    await use(Array.from({ length: 1000 }, (_, i) => `many${i}`));
+    const highest = residentBytes(daemon);
     expect(await daemon.get("/p2p/cons")).toMatchObject({ error: 0, cons: [] });
     expect(await settledDescriptors(daemon)).toBeLessThanOrEqual(descriptors);
+    // The allocator gives memory back in its own time, some fifteen seconds later.
+    for (let second = 0; second < 40 && residentBytes(daemon) > memory * 1.2; second++) await Bun.sleep(1000);
+    const after = residentBytes(daemon);
+    const mebibytes = [memory, highest, after].map((bytes) => Math.round(bytes / MEBIBYTE));
+    console.log(`resident MiB before, at the end, and some seconds later: ${mebibytes.join(", ")}`);
     expect(after).toBeLessThan(memory * 1.2);
   }, 120_000);
 });

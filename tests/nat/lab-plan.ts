@@ -3,8 +3,8 @@
  * addresses it has. Plain data, computed once; `lab-network.ts` makes it true.
  */
 import { P2pdError } from "../../core/errors.ts";
-import { INTERNET, lanKindOf, planRouter } from "../nat/topologies.ts";
-import type { LanKind, RouterKind, RouterPlan, RouterSpec, Topology } from "../nat/topologies.ts";
+import { INTERNET, lanKindOf, planRouter } from "./topologies.ts";
+import type { LanKind, RouterKind, RouterPlan, RouterSpec, Topology } from "./topologies.ts";
 
 export interface RouterSite {
   readonly spec: RouterSpec;
