@@ -2,7 +2,7 @@
  * TLS to a server that has a name and a certificate of an authority (RFC 8446, RFC 6125): brokers and TURN servers,
  * not nodes, whose keys `tls.ts` compares. The authorities are the runtime's, and those of NODE_EXTRA_CA_CERTS.
  */
-import { checkServerIdentity, type PeerCertificate } from "node:tls";
+import { checkServerIdentity } from "node:tls";
 import { P2pdError } from "../errors.ts";
 import { formatEndpoint } from "../ip.ts";
 import { bridgeStream } from "./bridge-stream.ts";
@@ -61,7 +61,7 @@ export async function secureServer(stream: ByteStream, options: SecureServerOpti
     handshake(socket, error) {
       if (finished) return;
       secured = socket;
-      const wrong = error ?? checkServerIdentity(serverName, socket.getPeerCertificate() as PeerCertificate);
+      const wrong = error ?? checkServerIdentity(serverName, socket.getPeerCertificate());
       if (wrong !== undefined) {
         fail(new P2pdError("peer-key", `${what}: its certificate is not trusted (${wrong.message})`));
         return;

@@ -28,7 +28,7 @@ export function uncompressKey(key: Uint8Array): Uint8Array | undefined {
   try {
     const hex = Buffer.from(key).toString("hex");
     const point = ECDH.convertKey(hex, "prime256v1", "hex", "hex", "uncompressed");
-    return Uint8Array.fromHex(String(point));
+    return Uint8Array.fromHex(point);
   } catch {
     // Half of all x have no point on the curve, and a stranger may name any.
     return undefined;

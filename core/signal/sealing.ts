@@ -51,7 +51,7 @@ export async function createSealing(identity: SignalIdentity): Promise<Sealing> 
   const ownPublic = await importPoint(suite, identity.publicKey);
   if (ownPublic === undefined) throw new P2pdError("internal", "the node's own key is no point of P-256");
   const own = {
-    privateKey: await suite.kem.importKey("jwk", jwk as never, false),
+    privateKey: await suite.kem.importKey("jwk", jwk, false),
     publicKey: ownPublic,
   };
   const receivers = new Map<string, { readonly key: CryptoKey; readonly tagKey: Uint8Array }>();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { createSealing, signalSuite } from "../../../core/signal/sealing.ts";
 import { decodeEnvelope, type Envelope, envelopeTagKey } from "../../../core/wire/signal-envelope.ts";
-import { makeIdentity } from "./signaling-nodes.ts";
+import { failure, makeIdentity } from "./signaling-nodes.ts";
 
 /** RFC 9180, appendix A.3.3: Auth mode of DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-128-GCM. */
 const VECTOR = {
@@ -79,7 +79,7 @@ describe("a sealed text", () => {
 
   test("to a key that is no point of the curve is refused", async () => {
     const noPoint = new Uint8Array(33).fill(255).with(0, 2);
-    await expect((await createSealing(alice)).seal(noPoint, text)).rejects.toThrow("no point");
+    expect((await failure((await createSealing(alice)).seal(noPoint, text))).message).toContain("no point");
   });
 
   async function sealedTo(key: Uint8Array): Promise<Envelope> {

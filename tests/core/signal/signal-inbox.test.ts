@@ -8,11 +8,7 @@ import {
   OPENINGS_BURST,
   type SignalInbox,
 } from "../../../core/signal/signal-inbox.ts";
-import {
-  encodeEnvelope,
-  ENVELOPE_MAX_LENGTH,
-  envelopeTagKey,
-} from "../../../core/wire/signal-envelope.ts";
+import { encodeEnvelope, ENVELOPE_MAX_LENGTH, envelopeTagKey } from "../../../core/wire/signal-envelope.ts";
 import { encodeSignal, type SignalMessage } from "../../../core/wire/signal-message.ts";
 import { HandTime } from "../node/memory-stream.ts";
 import { makeIdentity, REQUEST, until } from "./signaling-nodes.ts";

@@ -17,7 +17,7 @@ export function makeIdentity(): SignalIdentity {
   const { x, y } = createPublicKey(privateKey).export({ format: "jwk" });
   const sign = (Buffer.from(y as string, "base64url").at(-1) as number) & 1;
   const publicKey = new Uint8Array([2 + sign, ...Buffer.from(x as string, "base64url")]);
-  const privateKeyPem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  const privateKeyPem = privateKey.export({ type: "pkcs8", format: "pem" });
   return { id: nodeIdOfKey(publicKey), publicKey, credentials: { privateKeyPem } };
 }
 
@@ -75,7 +75,18 @@ export function startTestNode(urls: readonly string[], options: TestNodeOptions 
 export async function until(condition: () => boolean, limitMs = 15_000): Promise<void> {
   const end = performance.now() + limitMs;
   while (!condition()) {
-    if (performance.now() > end) throw new Error(`it did not happen within ${limitMs} ms: ${condition}`);
+    if (performance.now() > end)
+      throw new Error(`it did not happen within ${limitMs} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
+}
+
+/** What the promise was rejected with. */
+export async function failure(promise: Promise<unknown>): Promise<Error> {
+  try {
+    await promise;
+  } catch (thrown) {
+    if (thrown instanceof Error) return thrown;
+  }
+  throw new Error("it did not fail");
 }

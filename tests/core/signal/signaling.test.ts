@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { parseBrokerUrl } from "../../../core/signal/broker-url.ts";
 import { type AedesBroker, freePort, startAedes, startSilent } from "./brokers.ts";
-import { offer, REQUEST, startTestNode, type TestNode, until } from "./signaling-nodes.ts";
+import { failure, offer, REQUEST, startTestNode, type TestNode, until } from "./signaling-nodes.ts";
 
 const cleanUps: (() => void | Promise<void>)[] = [];
 
@@ -91,10 +91,10 @@ describe("several brokers", () => {
     const sent = alice.signaling.send(bob.id, [parseBrokerUrl(`mqtt://127.0.0.1:${port}`)], offer(), {
       timeoutMs: 100,
     });
-    await expect(sent).rejects.toMatchObject({ code: "unavailable" });
-    await expect(sent).rejects.toThrow(`mqtt://127.0.0.1:${port}: `);
+    expect(await failure(sent)).toMatchObject({ code: "unavailable" });
+    expect((await failure(sent)).message).toContain(`mqtt://127.0.0.1:${port}: `);
     const nowhere = bob.signaling.send(alice.id, [], offer());
-    await expect(nowhere).rejects.toThrow("no signaling broker is configured");
+    expect((await failure(nowhere)).message).toContain("no signaling broker is configured");
   });
 
   test("a node comes back after its broker was away", async () => {

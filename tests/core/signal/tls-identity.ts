@@ -10,9 +10,15 @@ export function makeTlsIdentity(host: string): { readonly key: string; readonly 
   const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")];
   try {
     const made = spawnSync("openssl", [
-      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
-      ...["-keyout", key, "-out", cert, "-days", "2", "-subj", `/CN=${host}`],
-      ...["-addext", `subjectAltName=DNS:${host}`],
+      ..."req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(" "),
+      "-keyout",
+      key,
+      "-out",
+      cert,
+      "-subj",
+      `/CN=${host}`,
+      "-addext",
+      `subjectAltName=DNS:${host}`,
     ]);
     if (made.status !== 0) throw new Error(`openssl failed: ${made.stderr.toString()}`);
     return { key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") };

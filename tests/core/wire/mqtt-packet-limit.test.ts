@@ -11,7 +11,8 @@ test("packets up to the limit pass, however they are cut, and the first longer o
         const bytes = Buffer.concat(sizes.map(packet));
         const pass = createPacketLimit(300);
         let passed = true;
-        for (let at = 0; passed && at < bytes.length; at += step) passed = pass(bytes.subarray(at, at + step));
+        for (let at = 0; passed && at < bytes.length; at += step)
+          passed = pass(bytes.subarray(at, at + step));
         expect(passed).toBe(sizes.every((size) => size <= 300));
       },
     ),

@@ -43,7 +43,8 @@ const EXAMPLES: Readonly<Record<string, SignalMessage>> = {
 describe("a signal", () => {
   test("of every type comes out as it went in", () => {
     expect(Object.keys(EXAMPLES)).toEqual([...SIGNAL_TYPES]);
-    for (const message of Object.values(EXAMPLES)) expect(decodeSignal(encodeSignal(message))).toEqual(message);
+    for (const message of Object.values(EXAMPLES))
+      expect(decodeSignal(encodeSignal(message))).toEqual(message);
   });
 
   test("is padded, so that its length tells little", () => {
@@ -52,7 +53,9 @@ describe("a signal", () => {
   });
 
   test("with fields that we do not know is understood", () => {
-    expect(decodeSignal(bytesOf({ ...EXAMPLES["ping"], later: { version: 2 } }))).toMatchObject({ type: "ping" });
+    expect(decodeSignal(bytesOf({ ...EXAMPLES["ping"], later: { version: 2 } }))).toMatchObject({
+      type: "ping",
+    });
   });
 
   test("of another version or type is reported as such and not guessed", () => {
@@ -80,8 +83,12 @@ describe("a signal", () => {
     }
     expect(decodeSignal(Uint8Array.of(0xff))).toBe("malformed");
     expect(decodeSignal(new Uint8Array(ENVELOPE_MAX_TEXT + 1).fill(0x20))).toBe("malformed");
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => expect(decodeSignal(bytes)).toBeString()));
-    fc.assert(fc.property(fc.json(), (text) => expect(decodeSignal(new TextEncoder().encode(text))).toBeString()));
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => expect(decodeSignal(bytes)).toBeString()),
+    );
+    fc.assert(
+      fc.property(fc.json(), (text) => expect(decodeSignal(new TextEncoder().encode(text))).toBeString()),
+    );
   });
 
   test("that we ourselves put together wrongly is our error", () => {

@@ -55,7 +55,9 @@ describe("an address record", () => {
   });
 
   test("of a line that no address can be is refused by either side", () => {
-    expect(() => encodeRecord({ ...record, line: "x".repeat(4097) }, owner.publicKey, key, nonce)).toThrow("4096");
+    expect(() => encodeRecord({ ...record, line: "x".repeat(4097) }, owner.publicKey, key, nonce)).toThrow(
+      "4096",
+    );
     const strange = encodeRecord({ ...record, line: "two lines\n" }, owner.publicKey, key, nonce);
     expect(decodeRecord(strange, owner.publicKey)).toBe("malformed");
   });

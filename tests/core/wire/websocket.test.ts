@@ -12,10 +12,12 @@ describe("frames from a server", () => {
     const lengths = fc.array(fc.constantFrom(0, 1, 125, 126, 300, 65_535, 65_536), { maxLength: 4 });
     fc.assert(
       fc.property(lengths, fc.integer({ min: 1, max: 5000 }), (sizes, step) => {
-        const bytes = Buffer.concat(sizes.map((size) => frame(WEBSOCKET_OPCODES.binary, Buffer.alloc(size, 7))));
+        const bytes = Buffer.concat(
+          sizes.map((size) => frame(WEBSOCKET_OPCODES.binary, Buffer.alloc(size, 7))),
+        );
         const { got, feed } = reader();
         for (let at = 0; at < bytes.length; at += step) feed(bytes.subarray(at, at + step));
-        expect(got.data).toBe(sizes.reduce((sum, size) => sum + size, 0));
+        expect(got.data).toBe(sizes.reduce<number>((sum, size) => sum + size, 0));
       }),
     );
   });
