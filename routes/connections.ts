@@ -19,6 +19,7 @@ const EXAMPLE = {
   strategy: "direct",
   path: "direct/tcp",
   transport: "tcp",
+  kind: "stream",
   fd: 14,
   laddr: ["127.0.0.1", 40112],
   raddr: ["127.0.0.1", 20000],

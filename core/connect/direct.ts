@@ -2,12 +2,15 @@
  * The direct strategy: knocks at the endpoints where the peer listens, TLS on TCP or QUIC on UDP, and demands that
  * whoever answers proves the key that was asked for. Which endpoints, and in which order, is decided in `plan.ts`.
  */
-import { formatEndpoint } from "../ip.ts";
-import type { Credentials, World } from "../net/world.ts";
+import { P2pdError } from "../errors.ts";
+import { type Endpoint, formatEndpoint } from "../ip.ts";
+import type { Credentials, QuicEndpoint, SecureStream, World } from "../net/world.ts";
 import { explainFailure } from "./explain-failure.ts";
 import type { DirectCandidate } from "./plan.ts";
-import type { Attempt, AttemptContext, Path, Strategy } from "./race.ts";
+import type { Attempt, AttemptContext, Note, Path, Strategy } from "./race.ts";
 
+/** A host that refuses TCP hardly has a node on UDP; so much longer it is waited for. */
+const REFUSED_GRACE_MS = 500;
 /** One endpoint does not use up the time of all. */
 const ATTEMPT_TIMEOUT_MS = 8000;
 
@@ -17,6 +20,8 @@ export interface DirectOptions {
   readonly credentials: Credentials;
   /** Compressed key that the peer must prove. */
   readonly expectedKey: Uint8Array;
+  /** Where QUIC leaves from; absent: candidates over UDP fail. */
+  readonly quic?: QuicEndpoint | undefined;
 }
 
 /** The candidates as one lane of a race. */
@@ -25,32 +30,95 @@ export function directLane(
   candidates: readonly DirectCandidate[],
   options: DirectOptions,
 ): readonly Attempt[] {
+  const closed = new Map<string, AbortController>();
+  for (const { endpoint } of candidates) closed.set(formatEndpoint(endpoint), new AbortController());
   return candidates.map((candidate) => ({
     strategy: options.strategy,
-    candidate: `${formatEndpoint(candidate.endpoint)}/${candidate.transport}`,
+    candidate: labelOf(candidate),
     leadMs: candidate.leadMs,
-    run: (context) => knock(world, candidate, options, context),
+    run: (context) => {
+      const door = closed.get(formatEndpoint(candidate.endpoint)) as AbortController;
+      return knock(world, candidate, options, context, door);
+    },
   }));
 }
 
+/** @param door fires when the endpoint is known to be closed for either transport */
 async function knock(
   world: World,
-  { endpoint, transport, kind }: DirectCandidate,
-  { strategy, credentials, expectedKey }: DirectOptions,
+  candidate: DirectCandidate,
+  options: DirectOptions,
   { signal, leftMs, note }: AttemptContext,
+  door: AbortController,
 ): Promise<Path> {
-  const began = world.time.now();
+  const { endpoint, transport, kind } = candidate;
   const timeoutMs = Math.min(ATTEMPT_TIMEOUT_MS, leftMs());
   note("connecting", kind);
   try {
-    const raw = await world.connectTcp({ remote: endpoint, timeoutMs, signal });
-    const rttMs = world.time.now() - began;
-    note("connected", `TCP in ${rttMs.toFixed(1)} ms`);
-    const rest = { timeoutMs: Math.max(1, timeoutMs - rttMs), signal };
-    const stream = await world.secure(raw, { role: "client", credentials, expectedKey, ...rest });
+    const { stream, rttMs } = await (transport === "tcp"
+      ? knockTcp(world, endpoint, options, { timeoutMs, signal }, note)
+      : knockUdp(world, endpoint, options, { timeoutMs, signal: AbortSignal.any([signal, door.signal]) }));
     note("authenticated", stream.cipher);
-    return { strategy, transport, candidate: formatEndpoint(endpoint), stream, rttMs };
+    return { strategy: options.strategy, transport, candidate: labelOf(candidate), stream, rttMs };
   } catch (thrown) {
-    throw explainFailure(thrown, transport, timeoutMs);
+    const error = explainFailure(thrown, transport, timeoutMs);
+    if (error.code === "refused" && transport === "tcp") {
+      world.time.after(REFUSED_GRACE_MS, () => door.abort(), { background: true });
+    }
+    if (error.code !== "aborted" || signal.aborted) throw error;
+    throw new P2pdError(
+      "refused",
+      "no answer over UDP, and the host refuses TCP on this port",
+      {},
+      { cause: error },
+    );
   }
+}
+
+interface Limits {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+interface Authenticated {
+  readonly stream: SecureStream;
+  readonly rttMs: number;
+}
+
+async function knockTcp(
+  world: World,
+  remote: Endpoint,
+  { credentials, expectedKey }: DirectOptions,
+  { timeoutMs, signal }: Limits,
+  note: Note,
+): Promise<Authenticated> {
+  const began = world.time.now();
+  const raw = await world.connectTcp({ remote, timeoutMs, signal });
+  const rttMs = world.time.now() - began;
+  note("connected", `TCP in ${rttMs.toFixed(1)} ms`);
+  const leftMs = Math.max(1, timeoutMs - rttMs);
+  const stream = await world.secure(raw, {
+    role: "client",
+    credentials,
+    expectedKey,
+    timeoutMs: leftMs,
+    signal,
+  });
+  return { stream, rttMs };
+}
+
+async function knockUdp(
+  { time }: World,
+  remote: Endpoint,
+  { quic, expectedKey }: DirectOptions,
+  limits: Limits,
+): Promise<Authenticated> {
+  if (quic === undefined) throw new P2pdError("unsupported", "this node has no QUIC");
+  const began = time.now();
+  const stream = await quic.connect({ remote, expectedKey, ...limits });
+  return { stream, rttMs: time.now() - began };
+}
+
+function labelOf({ endpoint, transport }: DirectCandidate): string {
+  return `${formatEndpoint(endpoint)}/${transport}`;
 }

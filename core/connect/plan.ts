@@ -10,8 +10,12 @@ import type { Address, AddressNic } from "../wire/address.ts";
 export const MAX_DIRECT_ENDPOINTS = 16;
 /** Head start of an endpoint on the internet before the next one (RFC 8305 section 5). */
 const FAR_LEAD_MS = 100;
-/** Of one on this machine or network, which answers in a few milliseconds or not at all. */
-const NEAR_LEAD_MS = 30;
+/** Of one in our own network, which answers in a few milliseconds or not at all. */
+const NEAR_LEAD_MS = 40;
+/** Of one on this machine, where whatever is closed refuses at once. */
+const SAME_MACHINE_LEAD_MS = 250;
+
+const SAME_MACHINE = "this machine";
 
 export interface OwnNetworks {
   readonly machine: string;
@@ -48,7 +52,8 @@ export function planDirect(
   transports: readonly ("tcp" | "udp")[],
 ): readonly DirectCandidate[] {
   return placesOf(peer, own).flatMap(({ endpoint, kind, near }): DirectCandidate[] => {
-    const leadMs = near ? NEAR_LEAD_MS : FAR_LEAD_MS;
+    const isHere = kind === SAME_MACHINE;
+    const leadMs = isHere ? SAME_MACHINE_LEAD_MS : near ? NEAR_LEAD_MS : FAR_LEAD_MS;
     const order = near ? (["tcp", "udp"] as const) : (["udp", "tcp"] as const);
     const wanted = order.filter((transport) => transports.includes(transport));
     return wanted.map((transport, i) => {
@@ -72,7 +77,7 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   };
   if (sameMachine) {
     for (const { family, port } of peer.nics)
-      add(family === 4 ? "127.0.0.1" : "::1", port, "this machine", true);
+      add(family === 4 ? "127.0.0.1" : "::1", port, SAME_MACHINE, true);
   }
   const behindSame = ({ external }: AddressNic): boolean =>
     external !== undefined && own.externals.includes(external);

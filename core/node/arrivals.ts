@@ -5,10 +5,11 @@
  */
 import { P2pdError } from "../errors.ts";
 import { formatEndpoint } from "../ip.ts";
-import type { World } from "../net/world.ts";
+import type { SecureStream, World } from "../net/world.ts";
 import { AcceptQueue } from "./accept-queue.ts";
 import type { Connections } from "./connections.ts";
 import type { Origin } from "./describe-connection.ts";
+import { channelOf } from "./datagram-channel.ts";
 import { answerEcho, echoUntilTaken } from "./echo-answer.ts";
 import { idOfKey } from "./identity.ts";
 import type { Arrival } from "./listener.ts";
@@ -70,18 +71,35 @@ export class Arrivals {
 
   /** A peer has greeted. */
   arrived(arrival: Arrival): void {
-    const { session, hello, peerKey } = arrival;
+    const { session, channel, hello, peerKey } = arrival;
     const peerId = idOfKey(peerKey);
     if (hello.service !== undefined) {
       this.#serve(session);
-      void this.#options.services.serve(session, hello.service, peerId);
+      void this.#options.services.serve(session, channel, hello.service, peerId);
     } else if (peerId === this.#options.id) {
       this.#serve(session);
       session.welcome();
-      answerEcho(session);
+      answerEcho(channel);
     } else {
       this.#incoming(arrival, peerId);
     }
+  }
+
+  /** A peer to whom we connected at its wish: it greets, as if it had come by itself. */
+  async greeted(
+    session: Session,
+    stream: SecureStream,
+    path: Pick<Arrival, "transport" | "rttMs" | "beganAt">,
+  ): Promise<void> {
+    const hello = await session.hello;
+    if ("token" in hello) {
+      session.abort(new P2pdError("protocol", "an answer came where a greeting was due"));
+      return;
+    }
+    const channel = channelOf(session, stream, hello.mode);
+    if (channel === undefined) return;
+    const { peerKey, cipher } = stream;
+    this.arrived({ session, channel, hello, peerKey, cipher, strategy: "reverse", ...path });
   }
 
   /** Whoever waits for a connection gets none. */
@@ -104,10 +122,13 @@ export class Arrivals {
     void session.closed.then(() => this.#serving.delete(session));
   }
 
-  #incoming({ session, cipher, transport, strategy, rttMs, beganAt }: Arrival, peerId: string): void {
+  #incoming(
+    { session, channel: bare, cipher, transport, strategy, rttMs, beganAt }: Arrival,
+    peerId: string,
+  ): void {
     const { world, connections, put, emit } = this.#options;
     session.welcome();
-    const channel = echoUntilTaken(session);
+    const channel = echoUntilTaken(bare);
     const pipe = new Pipe(channel, { time: world.time });
     const name = connections.reserveIncoming();
     const candidate = `${formatEndpoint(session.remote)}/${transport}`;

@@ -6,6 +6,7 @@ import type { Network } from "./network.ts";
 import type { Connection, TimelineEntry } from "./node-api.ts";
 import type { Pipe } from "./pipe.ts";
 import type { Session } from "./session.ts";
+import type { Signals } from "./signals.ts";
 
 /** What a session brings with it to become a connection. */
 export interface Origin {
@@ -24,7 +25,17 @@ export interface Origin {
   readonly service?: string;
 }
 
-export function describeConnection(world: World, network: Network, pipe: Pipe, origin: Origin): Connection {
+export interface ConnectionContext {
+  readonly world: World;
+  readonly network: Network;
+  readonly signals: Signals;
+}
+
+export function describeConnection(
+  { world, network, signals }: ConnectionContext,
+  pipe: Pipe,
+  origin: Origin,
+): Connection {
   const { name, session, direction, peerId, cipher, rttMs, timeline, service } = origin;
   const { ip } = pipe.local;
   const family = familyOf(ip);
@@ -47,6 +58,10 @@ export function describeConnection(world: World, network: Network, pipe: Pipe, o
     nic: { name: nics[offset]?.name ?? "", offset: Math.max(0, offset) },
     get rttMs() {
       return Math.min(session.rttMs ?? rttMs, rttMs);
+    },
+    get clock() {
+      const clock = signals.clockOffset(peerId);
+      return clock === undefined ? undefined : { offsetMs: clock.offsetMs, rttMs: clock.rttMs };
     },
     pipe,
   };

@@ -3,18 +3,31 @@
  * of every step, and in the end either a session or why each attempt failed.
  */
 import { directLane } from "../connect/direct.ts";
-import { planDirect } from "../connect/plan.ts";
-import { type Attempt, type FailedAttempt, type Path, race, type Strategy } from "../connect/race.ts";
+import { pause } from "../connect/pause.ts";
+import { type DirectCandidate, planDirect } from "../connect/plan.ts";
+import {
+  type Attempt,
+  type FailedAttempt,
+  type NoteAttempt,
+  type Path,
+  race,
+  type Strategy,
+} from "../connect/race.ts";
 import { ERROR_CODES, P2pdError, toP2pdError } from "../errors.ts";
-import type { World } from "../net/world.ts";
-import type { Address } from "../wire/address.ts";
+import type { QuicEndpoint, World } from "../net/world.ts";
+import type { Address, AddressNic } from "../wire/address.ts";
 import type { Reason } from "../wire/session-frame.ts";
+import type { Channel } from "./channel.ts";
+import { channelOf } from "./datagram-channel.ts";
 import { type Identity, keyOfId } from "./identity.ts";
 import type { OpenOptions, TimelineEntry } from "./node-api.ts";
 import { Session } from "./session.ts";
+import type { Signals } from "./signals.ts";
 
 export interface DialledSession {
   readonly session: Session;
+  /** What its messages go by. */
+  readonly channel: Channel;
   readonly path: Path;
   readonly timeline: readonly TimelineEntry[];
   /** When it was asked for, as `Time.now()` told it. */
@@ -29,44 +42,55 @@ export interface DialContext {
   readonly strategies: readonly Strategy[];
   /** Our external addresses, as far as they are known. */
   readonly externals: readonly string[];
+  /** Our QUIC, which connects from the port it listens on. */
+  readonly quic?: QuicEndpoint | undefined;
+  readonly signals: Signals;
+}
+
+/** Whom to connect to: a node, and its address where that is known. */
+export interface Target {
+  readonly id: string;
+  readonly address?: Address;
 }
 
 const OPEN_TIMEOUT_MS = 15_000;
-/** Strategies that begin with a message to the peer over a broker. */
-const SIGNALLED: readonly Strategy[] = ["reverse", "punch", "relay"];
+const LOOK_UP_TIMEOUT_MS = 3000;
+/** How long direct attempts near us have the field before signals are sent. */
+const NEAR_DELAY_MS = 300;
 
-/** Rejects with `connect-failed`, or the code of the peer's refusal; `detail` has `attempts` and `timeline`. */
+/**
+ * Rejects with `connect-failed`, `no-such-peer` where nothing is known of it, or the code of the peer's refusal;
+ * `detail` has `attempts` and `timeline`.
+ */
 export async function dial(
   context: DialContext,
-  peer: Address,
+  target: Target,
   options: OpenOptions,
 ): Promise<DialledSession> {
   const { time } = context.world;
   const beganAt = time.now();
+  const deadline = beganAt + (options.timeoutMs ?? OPEN_TIMEOUT_MS);
   const timeline: TimelineEntry[] = [];
-  const note = (strategy: Strategy, candidate: string, event: string, detail: string): void => {
+  const note: NoteAttempt = (strategy, candidate, event, detail) => {
     timeline.push({ ms: Math.round((time.now() - beganAt) * 10) / 10, strategy, candidate, event, detail });
   };
   const attempts: FailedAttempt[] = [];
   try {
+    const peer = target.address ?? (await lookUp(context, target.id, deadline, note));
     const { lanes, skipped } = lanesOf(context, peer, options);
     attempts.push(...skipped);
-    const timeoutMs = options.timeoutMs ?? OPEN_TIMEOUT_MS;
-    const path = await race(time, { lanes, timeoutMs, signal: context.signal, note });
-    const session = new Session(path.stream, { role: "dialer", time });
-    session.greet(options.service);
-    note(path.strategy, path.candidate, "greeted", options.service ?? "");
-    if (options.service !== undefined) {
-      const { refusal } = await session.welcomed;
-      note(
-        path.strategy,
-        path.candidate,
-        refusal === undefined ? "welcomed" : "refused",
-        refusal?.text ?? "",
-      );
-      if (refusal !== undefined) throw refusalError(refusal);
-    }
-    return { session, path, timeline, beganAt };
+    const isFresh = target.address === undefined;
+    const path = await race(time, {
+      lanes,
+      more: isFresh ? [] : [fresherLanes(context, peer, options, deadline, note)],
+      timeoutMs: Math.max(1, deadline - time.now()),
+      signal: context.signal,
+      note,
+    });
+    const known = context.signals.sessionOf(path.stream);
+    const session = known ?? new Session(path.stream, { role: "dialer", time });
+    const channel = await greet(session, path, options, note);
+    return { session, channel, path, timeline, beganAt };
   } catch (thrown) {
     const error = toP2pdError(thrown, "connect-failed");
     for (const { strategy, reason } of attempts) note(strategy, "", "skipped", reason);
@@ -76,12 +100,59 @@ export async function dial(
   }
 }
 
+async function lookUp(
+  { world, signals, signal }: DialContext,
+  id: string,
+  deadline: number,
+  note: NoteAttempt,
+): Promise<Address> {
+  if (signals.isOn) note("direct", "brokers", "looking up", "the peer's address record");
+  const timeoutMs = Math.min(LOOK_UP_TIMEOUT_MS, Math.max(1, deadline - world.time.now()));
+  const address = await signals.lookUp(id, [], timeoutMs, signal);
+  note("direct", "brokers", "looked up", `${address.nics.length} endpoints`);
+  return address;
+}
+
+/** What the peer's record on the brokers knows beyond its address line: that may be old. */
+async function fresherLanes(
+  { signals, ...rest }: DialContext,
+  peer: Address,
+  options: OpenOptions,
+  deadline: number,
+  note: NoteAttempt,
+): Promise<readonly (readonly Attempt[])[]> {
+  const context = { signals, ...rest };
+  if (!signals.isOn || peer.id === rest.identity.id) return [];
+  const near = candidatesOf(context, peer, options).some((candidate) => candidate.near);
+  if (near) await pause(rest.world, NEAR_DELAY_MS, rest.signal);
+  const timeoutMs = Math.min(LOOK_UP_TIMEOUT_MS, Math.max(1, deadline - rest.world.time.now()));
+  const fresh = await signals.lookUp(peer.id, peer.brokers, timeoutMs, rest.signal);
+  const isKnown = ({ address, external, port }: AddressNic): boolean =>
+    peer.nics.some((old) => old.address === address && old.external === external && old.port === port);
+  const nics = fresh.nics.filter((nic) => !isKnown(nic));
+  const sameBrokers = JSON.stringify(fresh.brokers) === JSON.stringify(peer.brokers);
+  if (nics.length === 0 && sameBrokers) return [];
+  note("direct", "brokers", "looked up", "the peer's address has changed");
+  const lanes = lanesOf(context, { ...fresh, nics }, options).lanes;
+  return sameBrokers ? lanes.filter((lane) => lane[0]?.strategy === "direct") : lanes;
+}
+
+function candidatesOf(
+  { world, identity, externals, quic }: DialContext,
+  peer: Address,
+  { transport }: OpenOptions,
+): readonly DirectCandidate[] {
+  const own = { machine: identity.machineId, nics: world.nics(), externals };
+  return planDirect(peer, own, transportsOf(transport, quic !== undefined));
+}
+
 /** What may be tried, and for each strategy that may not, why. */
 function lanesOf(
-  { world, identity, strategies, externals }: DialContext,
+  context: DialContext,
   peer: Address,
   options: OpenOptions,
 ): { readonly lanes: readonly (readonly Attempt[])[]; readonly skipped: readonly FailedAttempt[] } {
+  const { world, identity, strategies, quic, signals } = context;
   const skipped: FailedAttempt[] = [];
   const lanes: (readonly Attempt[])[] = [];
   const skip = (strategy: Strategy, reason: string): void => {
@@ -89,21 +160,58 @@ function lanesOf(
   };
   const allowed = options.strategies ?? strategies;
   const expectedKey = keyOfId(peer.id);
-  const own = { machine: identity.machineId, nics: world.nics(), externals };
-  const candidates = planDirect(peer, own, ["tcp"]);
+  if (expectedKey === undefined) throw new P2pdError("bad-argument", `the id ${peer.id} carries no key`);
+  const candidates = candidatesOf(context, peer, options);
   if (!allowed.includes("direct")) skip("direct", "the strategy direct is not allowed here");
-  else if (options.transport === "udp")
-    skip("direct", "direct connects go by TCP, and transport=udp was asked for");
-  else if (expectedKey === undefined) skip("direct", "the peer's id carries no key");
+  else if (transportsOf(options.transport, quic !== undefined).length === 0)
+    skip("direct", "transport=udp was asked for, and this node has no QUIC (see udp in /p2p/status)");
   else if (candidates.length === 0)
     skip("direct", "no endpoint of the address can be reached from the networks of this machine");
   else {
     const { credentials } = identity;
-    lanes.push(directLane(world, candidates, { strategy: "direct", credentials, expectedKey }));
+    lanes.push(directLane(world, candidates, { strategy: "direct", credentials, expectedKey, quic }));
   }
-  for (const strategy of SIGNALLED.filter((other) => allowed.includes(other)))
-    skip(strategy, "needs a message to the peer, and this node has no signaling: no broker is in use");
+  if (allowed.includes("reverse")) {
+    const isNear = lanes.length > 0 && candidates[0]?.near === true;
+    const reverse =
+      peer.id === identity.id
+        ? "a node does not ask itself to connect"
+        : signals.reverse(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : 0);
+    if (typeof reverse === "string") skip("reverse", reverse);
+    else lanes.push([reverse]);
+  }
+  for (const strategy of ["punch", "relay"] as const)
+    if (allowed.includes(strategy)) skip(strategy, "this version does not have this strategy");
   return { lanes, skipped };
+}
+
+/** Says HELLO; for a named service waits for the peer's word, so that a refusal is an error of the open. */
+async function greet(
+  session: Session,
+  path: Path,
+  { service, transport }: OpenOptions,
+  note: NoteAttempt,
+): Promise<Channel> {
+  const mode = transport === "udp" ? "datagrams" : undefined;
+  session.greet({
+    ...(service === undefined ? {} : { service }),
+    ...(mode === undefined ? {} : { mode }),
+  });
+  const channel = channelOf(session, path.stream, mode);
+  if (channel === undefined) throw new P2pdError("unsupported", `${path.candidate} carries no datagrams`);
+  note(path.strategy, path.candidate, "greeted", service ?? "");
+  if (service === undefined) return channel;
+  const { refusal } = await session.welcomed;
+  note(path.strategy, path.candidate, refusal === undefined ? "welcomed" : "refused", refusal?.text ?? "");
+  if (refusal !== undefined) throw refusalError(refusal);
+  return channel;
+}
+
+/** A stream goes by either transport unless TCP is asked for; datagrams need UDP. */
+function transportsOf(wanted: OpenOptions["transport"], hasQuic: boolean): readonly ("tcp" | "udp")[] {
+  if (wanted === "tcp") return ["tcp"];
+  if (wanted === "udp") return hasQuic ? ["udp"] : [];
+  return hasQuic ? ["tcp", "udp"] : ["tcp"];
 }
 
 function refusalError({ code, text }: Reason): P2pdError {

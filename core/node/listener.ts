@@ -1,13 +1,23 @@
 /**
- * Where peers knock: TCP on one port in both families, TLS with the peer's key proved, the peer's HELLO. Whoever
- * has not come that far is a stranger: there is a bound on their number and on their time, and both are counted.
- * What a session is for is the node's business.
+ * Where peers knock: TCP and, where the world has QUIC, UDP on one port in both families; the peer's key proved; the
+ * peer's first frame. Whoever has not come that far is a stranger: there is a bound on their number and on their
+ * time, and both are counted. What a session is for is the node's business.
  */
 import type { Strategy } from "../connect/race.ts";
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Family, scopeOf } from "../ip.ts";
-import type { ByteStream, Credentials, TcpListener, World } from "../net/world.ts";
+import type {
+  ByteStream,
+  Credentials,
+  QuicEndpoint,
+  SecureStream,
+  TcpListener,
+  World,
+} from "../net/world.ts";
 import type { Hello } from "../wire/session-frame.ts";
+import type { Channel } from "./channel.ts";
+import { channelOf } from "./datagram-channel.ts";
+import type { StatusPart } from "./node-api.ts";
 import { GREETING_TIMEOUT_MS, Session } from "./session.ts";
 
 const MAX_STRANGERS = 1024;
@@ -22,6 +32,8 @@ const DERIVED_PORTS = 22_000; // up to where systems begin to hand out ports of 
 /** A peer that has proved its key and said what it wants. The session waits for its answer. */
 export interface Arrival {
   readonly session: Session;
+  /** What its messages go by. */
+  readonly channel: Channel;
   readonly hello: Hello;
   readonly peerKey: Uint8Array;
   readonly cipher: string;
@@ -43,6 +55,14 @@ export interface ListenerOptions {
   /** Milliseconds for TLS, and again for HELLO. */
   readonly strangerTimeoutMs?: number;
   readonly arrived: (arrival: Arrival) => void;
+  /** A peer connected because we asked it to; from here on the session is ours. */
+  readonly answered: (
+    token: string,
+    session: Session,
+    stream: SecureStream,
+    transport: "tcp" | "udp",
+    rttMs: number,
+  ) => void;
 }
 
 export interface ListenerCounters {
@@ -55,14 +75,25 @@ export interface ListenerCounters {
   readonly failed: number;
 }
 
+/** One connection on its way from a stranger to an arrival. */
+interface Knock {
+  readonly from: string;
+  readonly transport: "tcp" | "udp";
+  readonly beganAt: number;
+}
+
 export class Listener {
   readonly #world: World;
   readonly #options: ListenerOptions;
   readonly #sockets = new Map<Family, TcpListener>();
-  readonly #failures = new Map<Family, string>();
+  readonly #failures = new Map<Family | "udp", string>();
   readonly #strangers = new Set<ByteStream>();
   /** How many strangers come from each address; all loopback addresses are one. */
   readonly #strangersFrom = new Map<string, number>();
+  #quic: QuicEndpoint | undefined;
+  #quicToSelf: Promise<QuicEndpoint> | undefined;
+  /** Whether the node is ready for whoever comes. */
+  #hearing = false;
   #accepted = 0;
   #turnedAway = 0;
   #failed = 0;
@@ -73,7 +104,10 @@ export class Listener {
     this.#options = options;
   }
 
-  /** Rejects with `address-in-use` or `unavailable` if no port can be had in any family. */
+  /**
+   * Takes the port; whoever comes before `hear` is turned away. Rejects with `address-in-use` or `unavailable` if no
+   * port can be had in any family.
+   */
   static async open(world: World, options: ListenerOptions): Promise<Listener> {
     const listener = new Listener(world, options);
     for (const port of portsToTry(options)) {
@@ -85,6 +119,10 @@ export class Listener {
     throw new P2pdError(code, `${wanted} can be listened on: ${why}`);
   }
 
+  hear(): void {
+    this.#hearing = true;
+  }
+
   get port(): number {
     return [...this.#sockets.values()][0]?.local.port ?? 0;
   }
@@ -93,24 +131,60 @@ export class Listener {
     return this.#sockets.has(family);
   }
 
-  /** Why a family is not listened on. */
-  failureOf(family: Family): string {
-    return this.#failures.get(family) ?? "";
+  /** QUIC on the listening port, to be connected from as well; absent where there is none. */
+  get quic(): QuicEndpoint | undefined {
+    return this.#quic;
+  }
+
+  /** QUIC to connect to this very node: from the port it listens on that does not work. */
+  quicToSelf(): Promise<QuicEndpoint> | undefined {
+    if (this.#quic === undefined || this.#closing.signal.aborted) return undefined;
+    const { ip } = this.#quic.local;
+    const { credentials } = this.#options;
+    this.#quicToSelf ??= this.#world.openQuic?.({ local: { ip, port: 0 }, credentials });
+    return this.#quicToSelf;
+  }
+
+  failureOf(what: Family | "udp"): string {
+    return this.#failures.get(what) ?? "";
   }
 
   get counters(): ListenerCounters {
+    const udp = this.#quic?.counters;
     return {
-      accepted: this.#accepted,
-      strangers: this.#strangers.size,
-      turnedAway: this.#turnedAway,
-      failed: this.#failed,
+      accepted: this.#accepted + (udp?.accepted ?? 0),
+      strangers: this.#strangers.size + (udp?.strangers ?? 0),
+      turnedAway: this.#turnedAway + (udp?.turnedAway ?? 0),
+      failed: this.#failed + (udp?.failed ?? 0),
     };
   }
 
+  /** Each family, UDP, and who came, in words. `waiting` is what there is to say of those that have arrived. */
+  status(waiting: string): readonly StatusPart[] {
+    const { accepted, strangers, turnedAway, failed } = this.counters;
+    const tcp = ([4, 6] as const).map((family): StatusPart => {
+      const up = this.has(family);
+      const detail = up ? `listening on port ${this.port}` : this.failureOf(family);
+      return { part: `tcp${family}`, state: up ? "up" : "down", detail };
+    });
+    const udp: StatusPart =
+      this.#quic === undefined
+        ? { part: "udp", state: "down", detail: this.failureOf("udp") }
+        : { part: "udp", state: "up", detail: `QUIC on port ${this.port}` };
+    const incoming = `${accepted} accepted, ${strangers} not yet authenticated, ${turnedAway} turned away, ${failed} failed before their greeting; ${waiting}`;
+    return [...tcp, udp, { part: "incoming", state: "up", detail: incoming }];
+  }
+
+  /** Hears nobody any more. Paths over UDP go on until `free`. */
   close(): void {
     this.#closing.abort();
     for (const socket of this.#sockets.values()) socket.close();
     for (const stream of this.#strangers) stream.abort(new P2pdError("closed", "the node is closing"));
+  }
+
+  /** Breaks off what goes on over UDP still; resolves when the port is free. */
+  async free(): Promise<void> {
+    await Promise.all([this.#quic?.close(), this.#quicToSelf?.then((quic) => quic.close())]);
   }
 
   /** Both families on one port; false if the port is taken in either. A family that is not there is done without. */
@@ -125,7 +199,7 @@ export class Listener {
           local: { ip, port },
           shared: true,
           accept: (stream) => {
-            void this.#receive(stream);
+            void this.#receiveTcp(stream);
           },
         });
         this.#sockets.set(family, socket);
@@ -134,19 +208,74 @@ export class Listener {
       } catch (thrown) {
         const error = toP2pdError(thrown, "unavailable");
         this.#failures.set(family, error.message);
-        if (error.code !== "address-in-use") continue;
-        for (const socket of this.#sockets.values()) socket.close();
-        this.#sockets.clear();
-        return false;
+        if (error.code === "address-in-use") return this.#letGo();
       }
     }
-    return this.#sockets.size > 0;
+    if (this.#sockets.size === 0) return false;
+    const isTaken = await this.#bindUdp(port);
+    // A port that was asked for is kept, with TCP alone.
+    return isTaken && (this.#options.port ?? 0) === 0 ? this.#letGo() : true;
   }
 
-  async #receive(stream: ByteStream): Promise<void> {
+  #letGo(): false {
+    for (const socket of this.#sockets.values()) socket.close();
+    this.#sockets.clear();
+    return false;
+  }
+
+  /** Whether another program has the port. */
+  async #bindUdp(port: number): Promise<boolean> {
+    try {
+      if (this.#world.openQuic === undefined) throw new P2pdError("unsupported", "there is no QUIC here");
+      this.#quic = await this.#world.openQuic({
+        local: { ip: this.has(6) ? "::" : "0.0.0.0", port },
+        credentials: this.#options.credentials,
+        strangerTimeoutMs: this.#strangerTimeoutMs,
+        accept: (path) => {
+          void this.#receiveUdp(path);
+        },
+      });
+      this.#failures.delete("udp");
+      return false;
+    } catch (thrown) {
+      const error = toP2pdError(thrown, "unavailable");
+      this.#failures.set("udp", error.message);
+      return error.code === "address-in-use";
+    }
+  }
+
+  get #strangerTimeoutMs(): number {
+    return this.#options.strangerTimeoutMs ?? GREETING_TIMEOUT_MS;
+  }
+
+  async #receiveTcp(stream: ByteStream): Promise<void> {
     this.#accepted++;
+    await this.#receive(stream, "tcp", () =>
+      this.#world.secure(stream, {
+        role: "server",
+        credentials: this.#options.credentials,
+        timeoutMs: this.#strangerTimeoutMs,
+        signal: this.#closing.signal,
+      }),
+    );
+  }
+
+  async #receiveUdp(path: SecureStream): Promise<void> {
+    await this.#receive(path, "udp", () => Promise.resolve(path));
+  }
+
+  async #receive(
+    stream: ByteStream,
+    transport: "tcp" | "udp",
+    secure: () => Promise<SecureStream>,
+  ): Promise<void> {
     const from = scopeOf(stream.remote.ip) === "loopback" ? LOCAL : stream.remote.ip;
-    if (this.#closing.signal.aborted || !this.#isWelcome(from) || !this.#mayEnterAt(stream.local.ip)) {
+    if (
+      !this.#hearing ||
+      this.#closing.signal.aborted ||
+      !this.#isWelcome(from) ||
+      !this.#mayEnterAt(stream.local.ip)
+    ) {
       this.#turnedAway++;
       stream.abort();
       return;
@@ -154,32 +283,13 @@ export class Listener {
     this.#count(from, 1);
     this.#strangers.add(stream);
     try {
-      const began = this.#world.time.now();
-      const timeoutMs = this.#options.strangerTimeoutMs ?? GREETING_TIMEOUT_MS;
-      const secured = await this.#world.secure(stream, {
-        role: "server",
-        credentials: this.#options.credentials,
-        timeoutMs,
-        signal: this.#closing.signal,
-      });
-      const rttMs = this.#world.time.now() - began;
+      const beganAt = this.#world.time.now();
+      const secured = await secure();
       // From here on the stream to close is the secured one.
       this.#strangers.delete(stream);
       this.#strangers.add(secured);
-      if (this.#closing.signal.aborted) secured.abort();
       try {
-        const session = new Session(secured, {
-          role: "acceptor",
-          time: this.#world.time,
-          greetingTimeoutMs: timeoutMs,
-        });
-        const hello = await session.hello;
-        const { peerKey, cipher } = secured;
-        if (this.#closing.signal.aborted) session.abort(new P2pdError("closed", "the node is closing"));
-        else {
-          const facts = { strategy: "direct", transport: "tcp", rttMs, beganAt: began } as const;
-          this.#options.arrived({ session, hello, peerKey, cipher, ...facts });
-        }
+        await this.#greet(secured, { from, transport, beganAt });
       } finally {
         this.#strangers.delete(secured);
       }
@@ -189,6 +299,27 @@ export class Listener {
     } finally {
       this.#strangers.delete(stream);
       this.#count(from, -1);
+    }
+  }
+
+  async #greet(stream: SecureStream, { transport, beganAt }: Knock): Promise<void> {
+    const { time } = this.#world;
+    if (this.#closing.signal.aborted) stream.abort();
+    const rttMs = time.now() - beganAt;
+    const session = new Session(stream, {
+      role: "acceptor",
+      time,
+      greetingTimeoutMs: this.#strangerTimeoutMs,
+    });
+    const hello = await session.hello;
+    if (this.#closing.signal.aborted) session.abort(new P2pdError("closed", "the node is closing"));
+    else if ("token" in hello) this.#options.answered(hello.token, session, stream, transport, rttMs);
+    else {
+      const { peerKey, cipher } = stream;
+      const channel = channelOf(session, stream, hello.mode);
+      const facts = { strategy: "direct", transport, rttMs, beganAt } as const;
+      if (channel !== undefined)
+        this.#options.arrived({ session, channel, hello, peerKey, cipher, ...facts });
     }
   }
 

@@ -49,6 +49,8 @@ export interface Connection {
   };
   readonly nic: { readonly name: string; readonly offset: number };
   readonly rttMs: number;
+  /** The peer's wall clock minus ours in milliseconds, right to within half of `rttMs`; where signals measured it. */
+  readonly clock?: { readonly offsetMs: number; readonly rttMs: number } | undefined;
   readonly pipe: Pipe;
 }
 

@@ -4,12 +4,13 @@
  */
 import manifest from "../../package.json" with { type: "json" };
 import { P2pdError } from "../errors.ts";
+import { createLog, type Log } from "../log.ts";
 import type { World } from "../net/world.ts";
-import { type Address, decodeAddress, isNodeId } from "../wire/address.ts";
+import type { Address } from "../wire/address.ts";
 import { Arrivals } from "./arrivals.ts";
 import { Connections } from "./connections.ts";
 import { describeConnection, type Origin } from "./describe-connection.ts";
-import { type DialledSession, dial } from "./dial.ts";
+import { type DialledSession, dial, type Target } from "./dial.ts";
 import { type Identity, openIdentity } from "./identity.ts";
 import type { InterfaceDescription } from "./interface.ts";
 import { Listener } from "./listener.ts";
@@ -25,8 +26,11 @@ import type {
 import type { NodeConfig } from "./node-config.ts";
 import { composeAddress } from "./own-address.ts";
 import { Pipe } from "./pipe.ts";
+import { resolveTarget } from "./resolve-target.ts";
 import { Services } from "./services.ts";
+import { Signals } from "./signals.ts";
 
+const SILENT = createLog({ level: "error", format: "text", wallMs: () => 0, write: () => undefined });
 /** How long `close` waits for the peer before it lets that go on behind it. */
 const CLOSE_WAIT_MS = 500;
 
@@ -43,6 +47,7 @@ export class Node implements NodeApi {
   readonly #opening = new Set<Promise<unknown>>();
   #listener!: Listener;
   #network!: Network;
+  #signals!: Signals;
   #closed: Promise<void> | undefined;
 
   private constructor(world: World, config: NodeConfig, identity: Identity) {
@@ -72,7 +77,7 @@ export class Node implements NodeApi {
    * Starts a node; what it learns of the network it learns later. Rejects with `configuration`, `corrupt-file`
    * (see `openIdentity`), `bad-argument` (a configured service) or `address-in-use` (the configured port).
    */
-  static async start(world: World, config: NodeConfig): Promise<Node> {
+  static async start(world: World, config: NodeConfig, options: { log?: Log } = {}): Promise<Node> {
     const identity = openIdentity(config.dataDir, world);
     try {
       const node = new Node(world, config, identity);
@@ -84,14 +89,21 @@ export class Node implements NodeApi {
         arrived: (arrival) => {
           node.#arrivals.arrived(arrival);
         },
+        answered: (token, session, stream, transport, rttMs) => {
+          node.#signals.answered(token, session, stream, transport, rttMs);
+        },
       });
       node.#network = new Network(world, {
         stunServers: config.stunServers,
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         changed: () => {
           node.#emit("network", { addr: node.address() });
+          node.#signals.publish();
         },
       });
+      node.#signals = node.#startSignals(options.log ?? SILENT);
+      node.#signals.publish();
+      node.#listener.hear();
       // A task later, so that who awaits the start can subscribe first.
       const ready = (): void => node.#emit("ready", { id: node.id, addr: node.address() });
       world.time.after(0, ready, { background: true });
@@ -106,7 +118,7 @@ export class Node implements NodeApi {
     return this.#identity.id;
   }
 
-  /** TCP port that the node listens on. */
+  /** Port that the node listens on, TCP and UDP. */
   get port(): number {
     return this.#listener.port;
   }
@@ -118,6 +130,7 @@ export class Node implements NodeApi {
       port: this.port,
       families: ([4, 6] as const).filter((family) => this.#listener.has(family)),
       interfaces: this.#network.used,
+      brokers: this.#signals.brokers,
     });
   }
 
@@ -126,23 +139,10 @@ export class Node implements NodeApi {
   }
 
   status(): readonly StatusPart[] {
-    const { accepted, strangers, turnedAway, failed } = this.#listener.counters;
-    const tcp = ([4, 6] as const).map((family): StatusPart => {
-      const up = this.#listener.has(family);
-      const detail = up ? `listening on port ${this.port}` : this.#listener.failureOf(family);
-      return { part: `tcp${family}`, state: up ? "up" : "down", detail };
-    });
-    const incoming = `${accepted} accepted, ${strangers} not yet authenticated, ${turnedAway} turned away, ${failed} failed before their greeting; ${this.#arrivals.summary}`;
-    const configured = this.#config.mqttBrokers.length;
     return [
-      ...tcp,
-      { part: "incoming", state: "up", detail: incoming },
+      ...this.#listener.status(this.#arrivals.summary),
       this.#network.status,
-      {
-        part: "brokers",
-        state: "off",
-        detail: `${configured} configured; this version has no signaling, so peers are reached by direct connects only`,
-      },
+      ...this.#signals.status(),
       { part: "portmap", state: "off", detail: "this version asks no router to forward ports" },
     ];
   }
@@ -152,22 +152,10 @@ export class Node implements NodeApi {
     try {
       this.#refuseWhenClosed();
       const peer = this.#resolve(target);
-      const strategies = this.#config.strategies;
-      const { signal } = this.#stopping;
-      const dialling = dial(
-        {
-          world: this.#world,
-          identity: this.#identity,
-          signal,
-          strategies,
-          externals: this.#network.externals,
-        },
-        peer,
-        options,
-      );
+      const dialling = this.#dial(peer, options);
       this.#opening.add(dialling);
       const dialled = await dialling.finally(() => this.#opening.delete(dialling));
-      if (signal.aborted) {
+      if (this.#stopping.signal.aborted) {
         dialled.session.abort();
         this.#refuseWhenClosed();
       }
@@ -177,6 +165,22 @@ export class Node implements NodeApi {
       this.#refuseWhenClosed();
       throw error;
     }
+  }
+
+  async #dial(peer: Target, options: OpenOptions): Promise<DialledSession> {
+    const isSelf = peer.id === this.id;
+    const wantsUdp = options.transport === "udp";
+    const toSelf = isSelf && wantsUdp ? await this.#listener.quicToSelf() : undefined;
+    const context = {
+      world: this.#world,
+      identity: this.#identity,
+      signal: this.#stopping.signal,
+      strategies: this.#config.strategies,
+      externals: this.#network.externals,
+      quic: isSelf ? toSelf : this.#listener.quic,
+      signals: this.#signals,
+    };
+    return dial(context, peer, options);
   }
 
   connection(name: string): Connection {
@@ -237,10 +241,12 @@ export class Node implements NodeApi {
     const reason = new P2pdError("closed", "the node was stopped");
     this.#stopping.abort();
     this.#network.close();
+    this.#signals.close();
     this.#listener.close();
     this.#arrivals.stopWaiting();
     await Promise.allSettled(this.#opening);
     await Promise.all([this.#connections.closeAll(reason), this.#arrivals.close(reason)]);
+    await this.#listener.free();
     this.#listeners.clear();
     this.#identity.release();
   }
@@ -249,17 +255,8 @@ export class Node implements NodeApi {
     if (this.#stopping.signal.aborted) throw new P2pdError("closed", "the node was stopped");
   }
 
-  /** An address for what the user wrote. */
-  #resolve(target: string): Address {
-    if (target === "self" || target === this.id) return this.#ownAddress();
-    if (isNodeId(target)) {
-      throw new P2pdError(
-        "no-such-peer",
-        `nothing but its id is known of ${target}, and there is no signaling to look it up; open its address line`,
-      );
-    }
-    const address = decodeAddress(target);
-    return address.id === this.id ? this.#ownAddress() : address;
+  #resolve(target: string): Target {
+    return resolveTarget(target, { own: () => this.#ownAddress(), peer: () => undefined, names: () => [] });
   }
 
   /** What an old line says of ourselves does not matter: we know where we listen. */
@@ -284,8 +281,8 @@ export class Node implements NodeApi {
   }
 
   #opened(name: string, peerId: string, dialled: DialledSession, service?: string): Connection {
-    const { session, path, timeline, beganAt } = dialled;
-    const pipe = new Pipe(session, { time: this.#world.time });
+    const { session, channel, path, timeline, beganAt } = dialled;
+    const pipe = new Pipe(channel, { time: this.#world.time });
     const connection = this.#put(pipe, {
       name,
       session,
@@ -304,9 +301,27 @@ export class Node implements NodeApi {
   }
 
   #put(pipe: Pipe, origin: Origin): Connection {
-    const connection = describeConnection(this.#world, this.#network, pipe, origin);
+    const context = { world: this.#world, network: this.#network, signals: this.#signals };
+    const connection = describeConnection(context, pipe, origin);
     this.#connections.put(connection);
     return connection;
+  }
+
+  #startSignals(log: Log): Signals {
+    const { mqttBrokers, strategies } = this.#config;
+    const { machineId: machine, credentials } = this.#identity;
+    return new Signals(this.#world, {
+      identity: this.#identity,
+      brokers: mqttBrokers,
+      log,
+      address: () => this.address(),
+      connectBack: () => {
+        if (!strategies.includes("reverse")) return undefined;
+        const own = { machine, nics: this.#world.nics(), externals: this.#network.externals };
+        return { own, credentials, quic: this.#listener.quic, signal: this.#stopping.signal };
+      },
+      connected: (session, stream, path) => this.#arrivals.greeted(session, stream, path),
+    });
   }
 
   #emit(event: NodeEvent["event"], data: NodeEvent["data"]): void {

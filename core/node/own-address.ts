@@ -1,6 +1,6 @@
 /** A node's address line, composed of what is known of its NICs at the moment. */
 import { type Family, scopeOf } from "../ip.ts";
-import { ADDRESS_MAX_NICS, type AddressNic, encodeAddress } from "../wire/address.ts";
+import { ADDRESS_MAX_NICS, type AddressBroker, type AddressNic, encodeAddress } from "../wire/address.ts";
 import type { Interface } from "./interface.ts";
 
 export interface OwnAddressFacts {
@@ -11,17 +11,25 @@ export interface OwnAddressFacts {
   readonly families: readonly Family[];
   /** The NICs that the node uses. */
   readonly interfaces: readonly Interface[];
+  /** Where it listens for signals. */
+  readonly brokers: readonly AddressBroker[];
 }
 
 /**
- * The line. Link-local addresses are left out, as a peer would not know the NIC they belong to; brokers too, as
- * long as the node does not listen for signals.
+ * The line. Link-local addresses are left out, as a peer would not know the NIC they belong to.
  */
-export function composeAddress({ id, machine, port, families, interfaces }: OwnAddressFacts): string {
+export function composeAddress({
+  id,
+  machine,
+  port,
+  families,
+  interfaces,
+  brokers,
+}: OwnAddressFacts): string {
   const nics = families.flatMap((family) =>
     interfaces.flatMap((nic) => entriesOf(nic, nic.position, family, port)),
   );
-  return encodeAddress({ id, machine, brokers: [], nics: nics.slice(0, ADDRESS_MAX_NICS) });
+  return encodeAddress({ id, machine, brokers, nics: nics.slice(0, ADDRESS_MAX_NICS) });
 }
 
 /** One entry for each external address, or for each NIC address while none is known. */

@@ -90,7 +90,7 @@ export class Services {
   }
 
   /** Serves a session that asked for `name`, or refuses it. Settles when that was decided; never rejects. */
-  async serve(session: Session, name: string, peerId: string): Promise<void> {
+  async serve(session: Session, channel: Channel, name: string, peerId: string): Promise<void> {
     const service = this.#services.get(name);
     if (service === undefined) {
       session.refuse({ code: "no-such-service", text: `this node offers no service ${show(name)}` });
@@ -101,14 +101,19 @@ export class Services {
         code: "unavailable",
         text: `the service ${show(name)} has ${MAX_CONNECTIONS} connections already`,
       });
+    } else if (service.to !== undefined && channel.kind === "datagram") {
+      session.refuse({
+        code: "unsupported",
+        text: `the service ${show(name)} is a TCP port; open it as a stream, without transport=udp`,
+      });
     } else {
       service.sessions.add(session);
       const over = (): void => void service.sessions.delete(session);
       if (service.to !== undefined) await this.#forward(session, service, service.to, over);
       else {
         session.welcome();
-        if (service.kind === "echo") echo(counted(session, service), over);
-        else discard(counted(session, service), over);
+        if (service.kind === "echo") echo(counted(channel, service), over);
+        else discard(counted(channel, service), over);
       }
     }
   }

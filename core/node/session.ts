@@ -8,10 +8,13 @@ import { ERROR_CODES, type ErrorCode, P2pdError, toP2pdError } from "../errors.t
 import type { Endpoint } from "../ip.ts";
 import type { ByteStream, Time, Timer } from "../net/world.ts";
 import {
+  type Answer,
   type ControlType,
+  decodeAnswer,
   decodeHello,
   decodeReset,
   decodeWelcome,
+  encodeAnswer,
   encodeFin,
   encodeHello,
   encodeReset,
@@ -48,8 +51,11 @@ export class Session implements Channel {
   readonly kind = "stream";
   readonly local: Endpoint;
   readonly remote: Endpoint;
-  /** The acceptor's view of the dialer's HELLO. Rejects with `closed`, `protocol` or `timeout`. */
-  readonly hello: Promise<Hello>;
+  /**
+   * The acceptor's view of the dialer's HELLO; or of an ANSWER, and then this side has become the dialer. Rejects
+   * with `closed`, `protocol` or `timeout`.
+   */
+  readonly hello: Promise<Hello | Answer>;
   /** The dialer's view of the acceptor's WELCOME, refusals included. Rejects like `hello`. */
   readonly welcomed: Promise<Welcome>;
   /** Settles when the stream below is gone. */
@@ -58,9 +64,10 @@ export class Session implements Channel {
   readonly #stream: ByteStream;
   readonly #options: SessionOptions;
   readonly #decoder: FrameDecoder;
-  readonly #hello = Promise.withResolvers<Hello>();
+  readonly #hello = Promise.withResolvers<Hello | Answer>();
   readonly #welcomed = Promise.withResolvers<Welcome>();
   readonly #closed = Promise.withResolvers<void>();
+  #role: SessionOptions["role"];
   #handlers: ChannelHandlers | undefined;
   #greetingTimer: Timer | undefined;
   #linger: Timer | undefined;
@@ -84,6 +91,7 @@ export class Session implements Channel {
   constructor(stream: ByteStream, options: SessionOptions) {
     this.#stream = stream;
     this.#options = options;
+    this.#role = options.role;
     this.local = stream.local;
     this.remote = stream.remote;
     this.hello = this.#hello.promise;
@@ -145,11 +153,14 @@ export class Session implements Channel {
   }
 
   /** Sends HELLO; DATA may follow at once. */
-  greet(service?: string): void {
+  greet(wish: Pick<Hello, "service" | "mode"> = {}): void {
     this.#helloSentAt = this.#options.time.now();
-    this.#stream.write(
-      encodeHello({ version: 1, capabilities: CAPABILITIES, ...(service === undefined ? {} : { service }) }),
-    );
+    this.#stream.write(encodeHello({ version: 1, capabilities: CAPABILITIES, ...wish }));
+  }
+
+  /** Of an acceptor that connected because it was asked to: says which request it answers. HELLO follows. */
+  answer(token: string): void {
+    this.#stream.write(encodeAnswer({ version: 1, token }));
   }
 
   /** Answers HELLO: the session stands. */
@@ -277,7 +288,12 @@ export class Session implements Channel {
       this.#windUp(errorOf(decodeReset(payload)), RESET_LINGER_MS);
       return;
     }
-    const greeting = this.#options.role === "acceptor" ? "hello" : "welcome";
+    if (type === "answer" && this.#role === "acceptor" && !this.#greeted) {
+      this.#hello.resolve(decodeAnswer(payload));
+      this.#role = "dialer";
+      return;
+    }
+    const greeting = this.#role === "acceptor" ? "hello" : "welcome";
     if (this.#greeted !== (type === "fin") || (type !== "fin" && type !== greeting)) {
       throw new P2pdError("protocol", `${type.toUpperCase()} came where it has no place`);
     }

@@ -20,8 +20,8 @@ export const WHOLE_DATA_LENGTH = 16 * 1024;
 /** Longest payload of every other frame. */
 export const MAX_CONTROL_LENGTH = 4096;
 
-export const FRAME_TYPES = { hello: 1, welcome: 2, data: 3, fin: 4, reset: 5 } as const;
-export type ControlType = "hello" | "welcome" | "fin" | "reset";
+export const FRAME_TYPES = { hello: 1, welcome: 2, data: 3, fin: 4, reset: 5, answer: 6 } as const;
+export type ControlType = "hello" | "welcome" | "fin" | "reset" | "answer";
 const CONTROL_TYPES: readonly (ControlType | undefined)[] = [
   undefined,
   "hello",
@@ -29,6 +29,7 @@ const CONTROL_TYPES: readonly (ControlType | undefined)[] = [
   undefined,
   "fin",
   "reset",
+  "answer",
 ];
 
 const CAPABILITIES = { type: "array", maxItems: 32, items: { type: "string", maxLength: 32 } } as const;
@@ -44,7 +45,13 @@ const HELLO = {
     version: { const: 1 },
     capabilities: CAPABILITIES,
     service: { type: "string", minLength: 1, maxLength: 64 },
+    mode: { enum: ["stream", "datagrams"] },
   },
+} as const;
+const ANSWER = {
+  type: "object",
+  required: ["version", "token"],
+  properties: { version: { const: 1 }, token: { type: "string", minLength: 16, maxLength: 64 } },
 } as const;
 const WELCOME = {
   type: "object",
@@ -57,6 +64,15 @@ export interface Hello {
   readonly version: 1;
   readonly capabilities: readonly string[];
   readonly service?: string;
+  /** `datagrams`: messages go as datagrams of the path, not as DATA; absent: a stream. */
+  readonly mode?: "stream" | "datagrams";
+}
+
+/** The first frame of a node that was asked by signal to connect: it answers that request, and waits for HELLO. */
+export interface Answer {
+  readonly version: 1;
+  /** From the request. */
+  readonly token: string;
 }
 
 /** The answer to HELLO. With a refusal nothing follows it. */
@@ -75,6 +91,7 @@ export interface Reason {
 const isHello = checker(HELLO);
 const isWelcome = checker(WELCOME);
 const isReason = checker(REASON);
+const isAnswer = checker(ANSWER);
 
 export function encodeHello(hello: Hello): Uint8Array {
   return encodeControl("hello", hello);
@@ -82,6 +99,10 @@ export function encodeHello(hello: Hello): Uint8Array {
 
 export function encodeWelcome(welcome: Welcome): Uint8Array {
   return encodeControl("welcome", welcome);
+}
+
+export function encodeAnswer(answer: Answer): Uint8Array {
+  return encodeControl("answer", answer);
 }
 
 export function encodeReset(reason: Reason): Uint8Array {
@@ -100,6 +121,11 @@ export function decodeHello(payload: Uint8Array): Hello {
 /** Reads the payload of a WELCOME. Throws `protocol`. */
 export function decodeWelcome(payload: Uint8Array): Welcome {
   return decodeJson("WELCOME", payload, isWelcome) as Welcome;
+}
+
+/** Reads the payload of an ANSWER. Throws `protocol`. */
+export function decodeAnswer(payload: Uint8Array): Answer {
+  return decodeJson("ANSWER", payload, isAnswer) as Answer;
 }
 
 /** Reads the payload of a RESET. Throws `protocol`. */
@@ -204,7 +230,7 @@ export class FrameDecoder {
     const length = (high << 16) | (middle << 8) | low;
     const control = CONTROL_TYPES[type];
     if (control === undefined && type !== FRAME_TYPES.data) {
-      throw new P2pdError("protocol", `a frame of type ${type}; known are 1 to 5`);
+      throw new P2pdError("protocol", `a frame of type ${type}; known are 1 to 6`);
     }
     const limit = control === undefined ? MAX_DATA_LENGTH : MAX_CONTROL_LENGTH;
     if (length > limit)

@@ -15,7 +15,7 @@ const CLOSE_MS = 5000;
 
 export async function runDaemon({ world, config, log, terminal }: Settings): Promise<number> {
   const signals = terminal.signals();
-  const node = await Node.start(world, config);
+  const node = await Node.start(world, config, { log });
   try {
     const api = await startApi(world, node, config, { log });
     terminal.print(`P2PD ${node.version} answers on http://${formatEndpoint(api.local)}/ (node ${node.id})`);

@@ -52,12 +52,12 @@ test("near, TCP has a head start; far, UDP and TCP start together", () => {
   const own = { machine: "here", nics: [OWN], externals: [] };
   const plan = planDirect(peer(nics), own, ["tcp", "udp"]);
   expect(plan.map(({ transport, near, leadMs }) => [transport, near, leadMs])).toEqual([
-    ["tcp", true, 30],
-    ["udp", true, 30],
+    ["tcp", true, 40],
+    ["udp", true, 40],
     ["udp", false, 0],
     ["tcp", false, 100],
   ]);
-  expect(planDirect(peer(nics), own, ["udp"]).map(({ leadMs }) => leadMs)).toEqual([30, 100]);
+  expect(planDirect(peer(nics), own, ["udp"]).map(({ leadMs }) => leadMs)).toEqual([40, 100]);
 });
 
 test("each endpoint is tried once", () => {

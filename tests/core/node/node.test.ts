@@ -83,7 +83,7 @@ describe("a name", () => {
 
   test("is free again after a failed open and after a close", async () => {
     const node = await startNode();
-    expect(await failure(node.open("con", "nonsense"))).toMatchObject({ code: "bad-argument" });
+    expect(await failure(node.open("con", "p2pd1~nonsense"))).toMatchObject({ code: "bad-argument" });
     await node.open("con", "self");
     await node.close("con");
     await node.open("con", "self");
@@ -129,7 +129,6 @@ describe("an open that fails", () => {
 
   test("says what is in the way when it is told to use what cannot work", async () => {
     const node = await startNode();
-    expect((await failure(node.open("a", "self", { transport: "udp" }))).message).toContain("transport=udp");
     expect((await failure(node.open("b", "self", { strategies: ["punch"] }))).message).toContain(
       "not allowed here",
     );
@@ -173,6 +172,7 @@ describe("a start", () => {
     expect(node.status().map(({ part }) => part)).toEqual([
       "tcp4",
       "tcp6",
+      "udp",
       "incoming",
       "stun",
       "brokers",

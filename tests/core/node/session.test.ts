@@ -22,7 +22,7 @@ test("a dialer sends data right behind its greeting, and a message arrives as on
 
 test("small messages are one write, large ones a header and the payload itself", async () => {
   const { dialer, near } = sessions();
-  dialer.greet("echo");
+  dialer.greet({ service: "echo" });
   const large = new Uint8Array(100_000);
   dialer.send(text("abc"));
   dialer.send(large);
@@ -173,7 +173,7 @@ test("a RESET that the peer does not answer closes after a second", async () => 
 
 test("a refusal is told to the dialer with its code, and closes both", async () => {
   const { dialer, acceptor } = sessions();
-  dialer.greet("nope");
+  dialer.greet({ service: "nope" });
   const near = record(dialer);
   await acceptor.hello;
   acceptor.refuse({ code: "no-such-service", text: "no nope here" });

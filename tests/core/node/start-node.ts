@@ -35,9 +35,10 @@ function nodeConfig(overrides: Partial<NodeConfig> = {}): NodeConfig {
 export async function startNode(
   overrides: Partial<NodeConfig> = {},
   port: "any" | "derived" = "any",
+  world = createRealWorld(),
 ): Promise<Node> {
   const { listenPort = 0, ...config } = nodeConfig(overrides);
-  const node = await Node.start(createRealWorld(), port === "any" ? { ...config, listenPort } : config);
+  const node = await Node.start(world, port === "any" ? { ...config, listenPort } : config);
   started.push(node);
   return node;
 }
