@@ -14,9 +14,10 @@ import type { BrokerStatus } from "./broker-link.ts";
 import { type BrokerLinks, createBrokerLinks } from "./broker-links.ts";
 import { parseBrokerUrl } from "./broker-url.ts";
 import { inboxTopic, keyOfNodeId, type SignalIdentity } from "./node-key.ts";
+import { loadMqtt } from "./mqtt-session.ts";
 import { createOutbox } from "./outbox.ts";
 import { createReplies } from "./replies.ts";
-import { createSealing, type Sealing } from "./sealing.ts";
+import { createSealing, type Sealing, signalSuite } from "./sealing.ts";
 import { type ClockOffset, createSenders } from "./senders.ts";
 import { createSignalInbox, type Delivered, type SignalCounters } from "./signal-inbox.ts";
 
@@ -85,6 +86,11 @@ export interface Signaling {
   clockOffset(id: string): ClockOffset | undefined;
   status(): SignalingStatus;
   close(): void;
+}
+
+/** Loads the packages of signaling ahead of their first use, some fifty milliseconds of work. */
+export async function loadSignaling(): Promise<void> {
+  await Promise.all([loadMqtt(), signalSuite()]);
 }
 
 /** Starts at once and connects in the background. Throws `bad-argument` for an unreadable broker. */
