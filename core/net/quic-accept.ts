@@ -8,9 +8,9 @@ import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, scopeOf } from "../ip.ts";
 import { createQuicDatagrams } from "./quic-datagrams.ts";
 import { CLOSE, type CloseName } from "./quic-errors.ts";
-import { createQuicPath, SEND_BUFFER, type StreamReader } from "./quic-path.ts";
+import { createQuicPath, SEND_BUFFER } from "./quic-path.ts";
 import { PROOF_LENGTH, verifyProof } from "./quic-proof.ts";
-import { endpointFor, exporterSecretOf } from "./quic-runtime.ts";
+import { endpointFor, exporterSecretOf, type StreamReader } from "./quic-runtime.ts";
 import { sourceAddress } from "./source-address.ts";
 import type { QuicCounters, QuicPath } from "./world.ts";
 
@@ -71,7 +71,6 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
       if (!strangers.delete(session) || session.destroyed) {
         throw new P2pdError("closed", "the caller left with its proof");
       }
-      const first = rest.length > 0 ? [rest] : [];
       accept?.(
         createQuicPath({
           session,
@@ -82,7 +81,7 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
           remote,
           peerKey,
           cipher,
-          first,
+          first: rest,
         }),
       );
     } finally {

@@ -14,7 +14,7 @@ export const CLOSE = {
   peerKey: 3,
   /** Too many strangers. */
   busy: 4,
-  /** The rules of `quic-path.ts` were broken. */
+  /** The rules of `quic-accept.ts` and `quic-path.ts` were broken. */
   protocol: 5,
   /** The proof did not come in time. */
   timeout: 6,
@@ -53,13 +53,14 @@ interface QuicCode {
   readonly isOurs: boolean;
 }
 
-const CONNECTION_REFUSED = 2n; // RFC 9000 section 20.1
+// RFC 9000 section 20.1. An application error before the handshake is over carries no code of ours: turned away.
+const REFUSALS: readonly bigint[] = [0x02n, 0x0cn];
 const HANDSHAKE_TIMED_OUT = /timed out/;
 
 function transportCode(quic: QuicCode | undefined, text: string): ErrorCode {
   if (HANDSHAKE_TIMED_OUT.test(text)) return "timeout";
   if (quic === undefined) return "closed";
-  return quic.code === CONNECTION_REFUSED && !quic.isOurs ? "refused" : "protocol";
+  return REFUSALS.includes(quic.code) && !quic.isOurs ? "refused" : "protocol";
 }
 
 function quicCodeOf(thrown: unknown): QuicCode | undefined {

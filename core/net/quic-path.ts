@@ -1,35 +1,25 @@
 /**
  * A QUIC session with one stream as a `QuicPath`: ordered octets with the semantics of `ByteStream`, and datagrams.
- * Closing a session throws away what is on its way, so a side that has received everything says so by one octet
- * on a stream in one direction, and the session is closed when both have. How the session came to be and whose key was
- * proved is left to `quic.ts`.
+ * The runtime neither slows a sender down for a reader that is behind nor keeps what is on its way when a session is
+ * closed; both are done here, by counts that each side sends on its control stream (`quic-control.ts`). How the
+ * session came to be and whose key was proved is left to `quic.ts`.
  */
 import type { QuicSession, QuicStream } from "node:quic";
 import { P2pdError } from "../errors.ts";
 import { type Endpoint, formatEndpoint } from "../ip.ts";
+import { createQuicControl } from "./quic-control.ts";
 import type { QuicDatagrams } from "./quic-datagrams.ts";
 import { CLOSE, isDone, sessionError } from "./quic-errors.ts";
+import { type StreamReader, writerOf } from "./quic-runtime.ts";
 import type { QuicPath, StreamHandlers } from "./world.ts";
 
 /** More than this pending, and `write` asks to wait for `drain`. */
 const HIGH_WATER = 64 * 1024;
-/** What QUIC may hold that the peer has not acknowledged or made room for. */
+/** What QUIC may hold that the peer has not acknowledged. */
 export const SEND_BUFFER = 1024 * 1024;
 const PIECE = 64 * 1024;
-
-const RECEIVED_ALL = Uint8Array.of(1);
-
-/** The readable side of a stream: batches of pieces. */
-export type StreamReader = AsyncIterator<readonly Uint8Array[]>;
-
-// `Writer` of node:stream/iter, whose module is not there to ask for the symbol.
-const DRAINABLE = Symbol.for("Stream.drainableProtocol");
-interface StreamWriter {
-  readonly desiredSize: number | null;
-  writeSync(chunk: Uint8Array): boolean;
-  endSync(): number;
-  [DRAINABLE](): Promise<boolean> | null;
-}
+/** Octets that may be on their way or held for a receiver that has not taken them. Part of the protocol. */
+const WINDOW = 8 * 1024 * 1024;
 
 export interface PathParts {
   readonly session: QuicSession;
@@ -41,14 +31,14 @@ export interface PathParts {
   readonly peerKey: Uint8Array;
   readonly cipher: string;
   /** What was read of the stream and belongs to the receiver. */
-  readonly first: readonly Uint8Array[];
+  readonly first: Uint8Array;
 }
 
-/** Makes a path of a session that stands. Nothing is read before `attach`. */
+/** Makes a path of a session that stands. Nothing is delivered before `attach`. */
 export function createQuicPath(parts: PathParts): QuicPath {
   const { session, stream, reader, datagrams, local, remote, peerKey, cipher } = parts;
   const what = `QUIC ${formatEndpoint(local)} -> ${formatEndpoint(remote)}`;
-  const writer = stream.writer as unknown as StreamWriter;
+  const writer = writerOf(stream);
   let handlers: StreamHandlers | undefined;
 
   let queue: Uint8Array[] = [];
@@ -57,10 +47,16 @@ export function createQuicPath(parts: PathParts): QuicPath {
   let awaitingRoom = false;
   let ending = false;
   let finSent = false;
+  /** Octets given to QUIC, and how many of them the peer's receiver has taken. */
+  let sent = 0;
+  let takenByPeer = 0;
 
   let paused = false;
-  let held: Uint8Array[] = [...parts.first];
-  let reading = false;
+  let held: Uint8Array[] = [];
+  /** Octets that came, that the receiver has taken, and that the peer knows to be taken. */
+  let received = 0;
+  let taken = 0;
+  let told = 0;
   let peerEnded = false;
   let endReported = false;
   /** The peer has received all that we sent. */
@@ -72,11 +68,14 @@ export function createQuicPath(parts: PathParts): QuicPath {
 
   const flush = (): void => {
     while (queue.length > 0) {
-      const piece = (queue[0] as Uint8Array).subarray(0, PIECE);
+      const room = takenByPeer + WINDOW - sent;
+      if (room === 0) return;
+      const head = queue[0] as Uint8Array;
+      const piece = head.subarray(0, Math.min(PIECE, room));
       if (!writer.writeSync(piece)) return awaitRoom();
+      sent += piece.length;
       pendingBytes -= piece.length;
-      const rest = (queue[0] as Uint8Array).subarray(piece.length);
-      if (rest.length > 0) queue[0] = rest;
+      if (piece.length < head.length) queue[0] = head.subarray(piece.length);
       else queue.shift();
     }
     if (ending && !finSent) {
@@ -85,58 +84,76 @@ export function createQuicPath(parts: PathParts): QuicPath {
     }
   };
 
+  const flushAndTell = (): void => {
+    if (over || awaitingRoom) return;
+    flush();
+    if (pendingBytes > 0 || !drainOwed) return;
+    drainOwed = false;
+    if (!ending) handlers?.drain();
+  };
+
   const awaitRoom = (): void => {
-    if (awaitingRoom) return;
-    const room = writer[DRAINABLE]();
-    if (room === null) {
-      // Not for want of room: the peer wants no more, or the session is going, and its end is told elsewhere.
-      if (writer.desiredSize === null && !over) lose(undefined);
-      return;
-    }
+    const room = writer.drained();
+    // Null: the peer wants no more, or the session is going, which its reader or its close tells.
+    if (room === null) return;
     awaitingRoom = true;
     room.then(
       () => {
         awaitingRoom = false;
-        if (over) return;
-        flush();
-        if (pendingBytes > 0 || !drainOwed) return;
-        drainOwed = false;
-        if (!ending) handlers?.drain();
+        guarded(flushAndTell);
       },
-      () => undefined, // the stream is gone, which its close tells
+      () => undefined,
     );
   };
 
   const mayDeliver = (): boolean => handlers !== undefined && !paused && failure === undefined;
 
   const deliver = (): void => {
-    while (mayDeliver() && held.length > 0) handlers?.data(held.shift() as Uint8Array);
+    while (mayDeliver() && held.length > 0) {
+      const bytes = held.shift() as Uint8Array;
+      taken += bytes.length;
+      handlers?.data(bytes);
+    }
+    if (!over && taken - told >= WINDOW / 4) control.tellTaken((told = taken));
     if (!mayDeliver() || held.length > 0) return;
     if (peerEnded && !endReported) {
       endReported = true;
       handlers?.end();
     }
-    if (!peerEnded) void read();
-    else if (over) reportClose();
+    if (over) reportClose();
+  };
+
+  const receive = (batch: readonly Uint8Array[]): void => {
+    for (const bytes of batch) received += bytes.length;
+    if (received - taken > WINDOW) throw new P2pdError("protocol", `${what}: the peer sent more than it may`);
+    held.push(...batch);
+    guarded(deliver);
   };
 
   const read = async (): Promise<void> => {
-    if (reading) return;
-    reading = true;
     try {
-      const { done, value } = await reader.next();
-      if (done !== true) held.push(...value);
-      // The reader of a session that was closed ends as if the peer had finished.
-      else if (!session.destroyed) receivedAll();
+      for (;;) {
+        const { done, value } = await reader.next();
+        if (over) return;
+        if (done !== true) receive(value);
+        else if (session.destroyed)
+          return; // ends as if the peer had finished
+        else break;
+      }
+      peerEnded = true;
+      control.tellAll();
+      closeIfDone();
+      guarded(deliver);
     } catch (thrown) {
-      // Of a session that was closed, the close itself knows more.
-      if (session.destroyed) void closed.then(() => lose(thrown));
-      else lose(thrown);
-    } finally {
-      reading = false;
+      // If the session is going, its close comes in this turn of the event loop and knows more.
+      setImmediate(() => lose(thrown));
     }
+  };
+
+  /** A receiver that throws cannot be trusted to know where it stands: the connection ends. */
+  const guarded = (call: () => void): void => {
     try {
-      deliver();
+      call();
     } catch (thrown) {
       path.abort(new P2pdError("internal", `${what}: its receiver failed`, {}, { cause: thrown }));
     }
@@ -156,33 +173,35 @@ export function createQuicPath(parts: PathParts): QuicPath {
     held = [];
     queue = [];
     pendingBytes = 0;
-    session.destroy(undefined, { code: CLOSE.aborted, type: "application" });
+    const code = failure.code === "protocol" ? CLOSE.protocol : CLOSE.aborted;
+    session.destroy(undefined, { code, type: "application" });
     reportClose();
-  };
-
-  const receivedAll = (): void => {
-    peerEnded = true;
-    session.createUnidirectionalStream({ body: RECEIVED_ALL }).then(ignoreEnd, () => undefined);
-    closeIfDone();
   };
 
   const closeIfDone = (): void => {
     if (over || !peerEnded || !allReceived) return;
     over = true;
     session.destroy(undefined, { code: CLOSE.done, type: "application" });
-    deliver();
+    guarded(deliver);
   };
 
-  session.onstream = (opened) => {
-    ignoreEnd(opened);
-    if (opened.direction === "uni" && finSent) {
+  const control = createQuicControl(session, {
+    taken(count) {
+      if (count < takenByPeer || count > sent) return lose(brokenControl());
+      takenByPeer = count;
+      guarded(flushAndTell);
+    },
+    all() {
+      if (!finSent) return lose(brokenControl());
       allReceived = true;
       closeIfDone();
-    } else lose(new P2pdError("protocol", `${what}: the peer opened a stream that has no place`));
-  };
-  ignoreEnd(stream);
-  Object.assign(stream, { onreset: lose });
-  const closed = session.closed.then(
+    },
+    broken: () => lose(brokenControl()),
+  });
+  const brokenControl = (): P2pdError =>
+    new P2pdError("protocol", `${what}: the peer's control stream makes no sense`);
+
+  session.closed.then(
     () => lose(undefined),
     (thrown: unknown) => {
       allReceived ||= finSent && isDone(thrown);
@@ -230,7 +249,9 @@ export function createQuicPath(parts: PathParts): QuicPath {
     abort(reason) {
       if (over) {
         // Ended in order, and perhaps not delivered to its end: the receiver does not want the rest.
+        if (closeReported) return;
         failure ??= reason;
+        held = [];
         endReported = true;
         return reportClose();
       }
@@ -243,10 +264,7 @@ export function createQuicPath(parts: PathParts): QuicPath {
     attachDatagrams: (message) => datagrams.attach(message),
     rttMs: () => Number(session.stats.smoothedRtt) / 1e6,
   };
+  if (parts.first.length > 0) receive([parts.first]);
+  void read();
   return path;
-}
-
-/** How a stream ends is told by the session's end. */
-function ignoreEnd(stream: QuicStream): void {
-  stream.closed.catch(() => undefined);
 }

@@ -34,7 +34,9 @@ export function loadQuic(): QuicModule {
 const PROTOCOL = "p2pd/1";
 // All of them hash with SHA-256, which the exporter in `quic-proof.ts` counts on.
 const CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
-const STREAM_WINDOW = 16 * 1024 * 1024;
+/** Octets that may be on their way; what bounds a slow reader is in `quic-path.ts`. */
+const STREAM_WINDOW = 8 * 1024 * 1024;
+const CONTROL_WINDOW = 64 * 1024;
 /** The largest that UDP could carry; what a path carries is found by QUIC. */
 const MAX_DATAGRAM_FRAME = 65_527;
 const IDLE_TIMEOUT_MS = 30_000;
@@ -55,12 +57,12 @@ export function sessionOptions(streams: number, { idleTimeoutMs = IDLE_TIMEOUT_M
     // Streams and sessions report errors by their promises; with a handler those need not be watched one by one.
     onerror() {},
     transportParams: {
-      initialMaxData: STREAM_WINDOW,
+      initialMaxData: STREAM_WINDOW + CONTROL_WINDOW,
       initialMaxStreamDataBidiLocal: STREAM_WINDOW,
       initialMaxStreamDataBidiRemote: STREAM_WINDOW,
       initialMaxStreamsBidi: streams,
       initialMaxStreamsUni: 1,
-      initialMaxStreamDataUni: 16, // one octet is sent; a window of one is found too small for it
+      initialMaxStreamDataUni: CONTROL_WINDOW,
       maxIdleTimeout: Math.ceil(idleTimeoutMs / 1000),
       maxDatagramFrameSize: MAX_DATAGRAM_FRAME,
     },
@@ -106,5 +108,32 @@ export function exporterSecretOf(session: Quic.QuicSession): () => Uint8Array {
   return () => {
     if (secret === undefined) throw new P2pdError("unsupported", "QUIC in this runtime shows no exporter");
     return secret;
+  };
+}
+
+/** The readable side of a stream: batches of pieces. */
+export type StreamReader = AsyncIterator<readonly Uint8Array[]>;
+
+/** The writable side of a stream, as this runtime has it. */
+export interface StreamWriter {
+  /** Takes all of `chunk` or, returning false, nothing. */
+  writeSync(chunk: Uint8Array): boolean;
+  /** Ends this direction after what was written. */
+  endSync(): number;
+  /** Resolves when there is room again; null if there is room, or never will be. */
+  drained(): Promise<unknown> | null;
+}
+
+// Its module, node:stream/iter, is not there to ask for the symbol.
+const DRAINABLE = Symbol.for("Stream.drainableProtocol");
+
+export function writerOf(stream: Quic.QuicStream): StreamWriter {
+  const writer = stream.writer as unknown as Omit<StreamWriter, "drained"> & {
+    [DRAINABLE](): Promise<unknown> | null;
+  };
+  return {
+    writeSync: (chunk) => writer.writeSync(chunk),
+    endSync: () => writer.endSync(),
+    drained: () => writer[DRAINABLE](),
   };
 }

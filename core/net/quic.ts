@@ -21,6 +21,7 @@ import {
   serverOptions,
   sessionOptions,
   socketAddressFor,
+  writerOf,
 } from "./quic-runtime.ts";
 import { isLinkLocal6 } from "./socket-endpoints.ts";
 import { openError } from "./socket-errors.ts";
@@ -142,7 +143,8 @@ async function openPath(
   const subject = { exporterSecret: exporterSecret(), listenerKey: peerKey };
   const stream = await session.createBidirectionalStream({ highWaterMark: SEND_BUFFER });
   stream.closed.catch(() => undefined);
-  const path = createQuicPath({
+  writerOf(stream).writeSync(encodeProof(subject, own.key, own.options.credentials.privateKeyPem));
+  return createQuicPath({
     session,
     stream,
     reader: stream[Symbol.asyncIterator](),
@@ -151,10 +153,8 @@ async function openPath(
     remote: remoteOf(session),
     peerKey,
     cipher,
-    first: [],
+    first: new Uint8Array(0),
   });
-  path.write(encodeProof(subject, own.key, own.options.credentials.privateKeyPem));
-  return path;
 }
 
 function checkTarget({ local }: Own, { remote, signal }: QuicConnectOptions, what: string): void {
