@@ -115,7 +115,8 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
 
 /** Closes a session with one of our codes. */
 export function closeSession(session: QuicSession, name: CloseName): void {
-  session.destroy(undefined, { code: CLOSE[name], type: "application" });
+  const type = name === "busy" ? "transport" : "application";
+  session.destroy(undefined, { code: CLOSE[name], type });
 }
 
 /** The one stream that a caller opens; another one breaks the rules. */

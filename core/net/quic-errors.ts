@@ -12,8 +12,8 @@ export const CLOSE = {
   aborted: 2,
   /** The caller's proof was wrong. */
   peerKey: 3,
-  /** Too many strangers. */
-  busy: 4,
+  /** Too many strangers: CONNECTION_REFUSED of QUIC itself, as it is told during the handshake. */
+  busy: 0x02,
   /** The rules of `quic-accept.ts` and `quic-path.ts` were broken. */
   protocol: 5,
   /** The proof did not come in time. */
@@ -26,7 +26,6 @@ const MEANINGS: Readonly<Record<number, readonly [code: ErrorCode, words: string
   [CLOSE.done]: ["closed", "the peer closed the connection"],
   [CLOSE.aborted]: ["closed", "the peer broke off the connection"],
   [CLOSE.peerKey]: ["peer-key", "the peer says that this side's key was not proved"],
-  [CLOSE.busy]: ["refused", "the peer has too many callers"],
   [CLOSE.protocol]: ["protocol", "the peer says that this side broke the rules"],
   [CLOSE.timeout]: ["timeout", "the peer waited too long for this side's proof"],
 };
@@ -53,8 +52,8 @@ interface QuicCode {
   readonly isOurs: boolean;
 }
 
-// RFC 9000 section 20.1. An application error before the handshake is over carries no code of ours: turned away.
-const REFUSALS: readonly bigint[] = [0x02n, 0x0cn];
+// INTERNAL_ERROR is what the runtime says for a listener that turns away a first packet.
+const REFUSALS: readonly bigint[] = [0x01n, BigInt(CLOSE.busy)];
 const HANDSHAKE_TIMED_OUT = /timed out/;
 
 function transportCode(quic: QuicCode | undefined, text: string): ErrorCode {
