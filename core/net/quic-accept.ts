@@ -10,7 +10,7 @@ import { createQuicDatagrams } from "./quic-datagrams.ts";
 import { CLOSE, type CloseName } from "./quic-errors.ts";
 import { createQuicPath, SEND_BUFFER } from "./quic-path.ts";
 import { PROOF_LENGTH, verifyProof } from "./quic-proof.ts";
-import { endpointFor, exporterSecretOf, type StreamReader } from "./quic-runtime.ts";
+import { CIPHER, endpointFor, exporterSecretOf, type StreamReader } from "./quic-runtime.ts";
 import { sourceAddress } from "./source-address.ts";
 import type { QuicCounters, QuicPath } from "./world.ts";
 
@@ -54,9 +54,10 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
 
   const welcome = async (session: QuicSession): Promise<void> => {
     const datagrams = createQuicDatagrams(session);
-    const exporterSecret = exporterSecretOf(session);
+    const secret = exporterSecretOf(session);
     const opened = firstStream(session);
-    const { cipher } = await session.opened;
+    const exporterSecret = await secret;
+    await session.opened;
     const remote = remoteOf(session);
     const isLocal = scopeOf(remote.ip) === "loopback";
     if (!isLocal && (strangersFrom.get(remote.ip) ?? 0) >= MAX_STRANGERS_PER_IP) return turnAway(session);
@@ -66,7 +67,7 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
       stream.highWaterMark = SEND_BUFFER;
       const reader = stream[Symbol.asyncIterator]();
       const { proof, rest } = await readProof(reader);
-      const peerKey = verifyProof(proof, { exporterSecret: exporterSecret(), listenerKey: ownKey });
+      const peerKey = verifyProof(proof, { exporterSecret, listenerKey: ownKey });
       const near = await sourceAddress(local, remote);
       if (!strangers.delete(session) || session.destroyed) {
         throw new P2pdError("closed", "the caller left with its proof");
@@ -80,7 +81,7 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
           local: near,
           remote,
           peerKey,
-          cipher,
+          cipher: CIPHER,
           first: rest,
         }),
       );
@@ -151,7 +152,7 @@ function closeNameOf(thrown: unknown): CloseName {
 }
 
 /** Known once the handshake is over. */
-export function remoteOf(session: QuicSession): Endpoint {
+function remoteOf(session: QuicSession): Endpoint {
   const remote = session.path?.remote;
   if (remote === undefined) throw new P2pdError("closed", "the session has gone");
   return endpointFor(remote);

@@ -258,7 +258,7 @@ export function createQuicPath(parts: PathParts): QuicPath {
       lose(reason ?? new P2pdError("aborted", "the connection was aborted by this side"));
     },
     get maxDatagramBytes() {
-      return over ? 0 : session.maxDatagramSize;
+      return over ? 0 : datagrams.maxBytes();
     },
     sendDatagram: (bytes) => !over && datagrams.send(bytes),
     attachDatagrams: (message) => datagrams.attach(message),

@@ -32,8 +32,11 @@ export function loadQuic(): QuicModule {
 
 /** As ALPN names it (RFC 7301). The number grows when the first octets of the stream change their meaning. */
 const PROTOCOL = "p2pd/1";
-// All of them hash with SHA-256, which the exporter in `quic-proof.ts` counts on.
-const CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
+/**
+ * The one that every TLS 1.3 has (RFC 8446 section 9.1), so that nothing has to be asked. It hashes with SHA-256,
+ * which the exporter in `quic-proof.ts` counts on.
+ */
+export const CIPHER = "TLS_AES_128_GCM_SHA256";
 /** Octets that may be on their way; what bounds a slow reader is in `quic-path.ts`. */
 const STREAM_WINDOW = 8 * 1024 * 1024;
 const CONTROL_WINDOW = 64 * 1024;
@@ -50,7 +53,7 @@ export interface Patience {
 /** Options of a session; `streams` is how many streams the peer may open. */
 export function sessionOptions(streams: number, { idleTimeoutMs = IDLE_TIMEOUT_MS }: Patience) {
   return {
-    ciphers: CIPHERS,
+    ciphers: CIPHER,
     cc: "bbr",
     keylog: true, // the exporter secret comes this way
     keepAlive: Math.floor(idleTimeoutMs / 3),
@@ -96,19 +99,21 @@ export function endpointFor({ address, port }: SocketAddress): Endpoint {
 }
 
 /**
- * Listens for the exporter secret of TLS (RFC 8446 section 7.1), which is there when the handshake is over; the
- * function that is returned throws `unsupported` without it.
+ * The exporter secret of TLS (RFC 8446 section 7.1). A client has it, and the server's certificate, when it has
+ * verified the server's Finished, and may send at once; `opened` of the runtime waits for another round trip, for
+ * the server's confirmation. Rejects when the handshake fails, or with `unsupported`.
  */
-export function exporterSecretOf(session: Quic.QuicSession): () => Uint8Array {
-  let secret: Uint8Array | undefined;
+export async function exporterSecretOf(session: Quic.QuicSession): Promise<Uint8Array> {
+  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
   session.onkeylog = (line) => {
     const match = /^EXPORTER_SECRET [0-9a-f]+ ([0-9a-f]{64})\s*$/.exec(line);
-    if (match !== null) secret = new Uint8Array(Buffer.from(match[1] as string, "hex"));
+    if (match !== null) resolve(new Uint8Array(Buffer.from(match[1] as string, "hex")));
   };
-  return () => {
-    if (secret === undefined) throw new P2pdError("unsupported", "QUIC in this runtime shows no exporter");
-    return secret;
-  };
+  session.opened.then(
+    () => reject(new P2pdError("unsupported", "QUIC in this runtime shows no exporter")),
+    reject,
+  );
+  return promise;
 }
 
 /** The readable side of a stream: batches of pieces. */

@@ -8,12 +8,13 @@ import type { QuicEndpoint as RuntimeEndpoint, QuicSession } from "node:quic";
 import { constants } from "node:os";
 import { P2pdError } from "../errors.ts";
 import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
-import { closeSession, createQuicAcceptor, remoteOf } from "./quic-accept.ts";
+import { closeSession, createQuicAcceptor } from "./quic-accept.ts";
 import { createQuicDatagrams } from "./quic-datagrams.ts";
 import { type CloseName, sessionError } from "./quic-errors.ts";
 import { createQuicPath, SEND_BUFFER } from "./quic-path.ts";
 import { compressedKeyOf, encodeProof } from "./quic-proof.ts";
 import {
+  CIPHER,
   clientOptions,
   exporterSecretOf,
   loadQuic,
@@ -130,9 +131,8 @@ async function openPath(
 ): Promise<QuicPath> {
   session.closed.catch(() => undefined);
   const datagrams = createQuicDatagrams(session);
-  const exporterSecret = exporterSecretOf(session);
   const local = sourceAddress(own.local, remote);
-  const { cipher } = await session.opened;
+  const exporterSecret = await exporterSecretOf(session);
   const certified = session.peerCertificate?.publicKey;
   const peerKey = certified === undefined ? undefined : compressedKeyOf(certified);
   if (peerKey === undefined || Buffer.compare(peerKey, expectedKey) !== 0) {
@@ -140,7 +140,7 @@ async function openPath(
     const text = `${what}: expected the key ${expected}, the peer proved ${got}`;
     throw new P2pdError("peer-key", text, { expected, got });
   }
-  const subject = { exporterSecret: exporterSecret(), listenerKey: peerKey };
+  const subject = { exporterSecret, listenerKey: peerKey };
   const stream = await session.createBidirectionalStream({ highWaterMark: SEND_BUFFER });
   stream.closed.catch(() => undefined);
   writerOf(stream).writeSync(encodeProof(subject, own.key, own.options.credentials.privateKeyPem));
@@ -150,9 +150,9 @@ async function openPath(
     reader: stream[Symbol.asyncIterator](),
     datagrams,
     local: await local,
-    remote: remoteOf(session),
+    remote,
     peerKey,
-    cipher,
+    cipher: CIPHER,
     first: new Uint8Array(0),
   });
 }
