@@ -2,6 +2,7 @@ import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import type { P2pdError } from "../../../core/errors.ts";
 import { CLOSE } from "../../../core/net/quic-errors.ts";
 import { encodeProof } from "../../../core/net/quic-proof.ts";
+import { writerOf } from "../../../core/net/quic-runtime.ts";
 import type { QuicPath } from "../../../core/net/world.ts";
 import { createTestIdentity } from "./credentials.ts";
 import { closeEndpoints, dial, endpoint, listener, quicPair, rawCaller, relay } from "./quic-pair.ts";
@@ -108,6 +109,40 @@ describe("QUIC", () => {
     await ended.promise;
     expect(received).toBe(sent * MIB);
   }, 30_000);
+
+  test("holds what comes while paused, and ends if its receiver throws", async () => {
+    const [near, far] = await quicPair();
+    const got: string[] = [];
+    const ended = Promise.withResolvers<void>();
+    near.attach({
+      ...quiet,
+      data(bytes) {
+        got.push(Buffer.from(bytes).toString());
+        near.pause();
+        setImmediate(() => {
+          got.push("|");
+          near.resume();
+        });
+      },
+      end: ended.resolve,
+    });
+    far.write(text("one"));
+    await settled(() => got.length === 2);
+    far.write(text("two"));
+    far.end();
+    await ended.promise;
+    expect(got.join("")).toStartWith("one|two");
+    const closed = Promise.withResolvers<P2pdError | undefined>();
+    far.attach({
+      ...quiet,
+      data() {
+        throw new Error("lost its mind");
+      },
+      close: closed.resolve,
+    });
+    near.write(text("x"));
+    expect((await closed.promise)?.code).toBe("internal");
+  });
 
   test("carries datagrams up to its maximum, holds early ones, and refuses larger and empty ones", async () => {
     const [near, far] = await quicPair();
@@ -259,6 +294,31 @@ describe("A caller by QUIC", () => {
     const stray = await caller.session.createUnidirectionalStream({ body: text("x") });
     stray.closed.catch(() => undefined);
     expect(await caller.closedWith).toBe(CLOSE.protocol);
+  });
+
+  test("that sends more than the window, or nonsense on its control stream, is closed", async () => {
+    const bobs = await listener();
+    const prove = async () => {
+      const caller = await rawCaller(bobs.endpoint.local);
+      const exporterSecret = new Uint8Array(Buffer.from(caller.secret(), "hex"));
+      const subject = { exporterSecret, listenerKey: bob.key };
+      caller.stream.writer.writeSync(encodeProof(subject, alice.key, alice.credentials.privateKeyPem));
+      return caller;
+    };
+    const greedy = await prove();
+    const writer = writerOf(greedy.stream);
+    void (async () => {
+      const block = new Uint8Array(65_536);
+      for (let i = 0; i < 1000; i++) if (!writer.writeSync(block)) await writer.drained();
+    })().catch(() => undefined);
+    expect(await greedy.closedWith).toBe(CLOSE.protocol);
+    for (const nonsense of ["ffffffffffffffff", "fffffffffffffffe", "0000000000000001"]) {
+      const caller = await prove();
+      const body = new Uint8Array(Buffer.from(nonsense, "hex"));
+      const control = await caller.session.createUnidirectionalStream({ body });
+      control.closed.catch(() => undefined);
+      expect(await caller.closedWith).toBe(CLOSE.protocol);
+    }
   });
 
   test("is heard although garbage floods the port", async () => {
