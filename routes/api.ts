@@ -20,6 +20,7 @@ import { informationRoutes } from "./information.ts";
 import { openPipeConnection } from "./pipe-connection.ts";
 import { describeApi } from "./open-api.ts";
 import { pageRoutes } from "./pages.ts";
+import { peerRoutes } from "./peers.ts";
 import { pipeRoutes } from "./pipes.ts";
 import type { Route } from "./route.ts";
 import { serviceRoutes } from "./services.ts";
@@ -70,6 +71,7 @@ export async function startApi(
     ...exchangeRoutes(node),
     ...eventRoutes(world, node, eventCounts, options.eventLimits ?? EVENT_LIMITS),
     ...serviceRoutes(node),
+    ...peerRoutes(node),
     ...pipeRoutes(),
   ];
   const hasToken = config.apiToken !== undefined;

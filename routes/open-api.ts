@@ -28,6 +28,7 @@ const GROUPS = {
   connections: "Opening, watching and closing connections",
   messages: "What goes over them",
   services: "Local TCP ports that peers may ask for",
+  peers: "Names for other nodes",
 };
 
 /** Loads the generator on demand: nobody else needs it, and it would cost the start of the program. */

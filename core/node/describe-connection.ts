@@ -5,6 +5,7 @@ import type { World } from "../net/world.ts";
 import type { Network } from "./network.ts";
 import type { Connection, TimelineEntry } from "./node-api.ts";
 import type { Pipe } from "./pipe.ts";
+import type { Peers } from "./peers.ts";
 import type { Session } from "./session.ts";
 import type { Signals } from "./signals.ts";
 
@@ -29,10 +30,11 @@ export interface ConnectionContext {
   readonly world: World;
   readonly network: Network;
   readonly signals: Signals;
+  readonly peers: Peers;
 }
 
 export function describeConnection(
-  { world, network, signals }: ConnectionContext,
+  { world, network, signals, peers }: ConnectionContext,
   pipe: Pipe,
   origin: Origin,
 ): Connection {
@@ -46,7 +48,10 @@ export function describeConnection(
   return {
     name,
     direction,
-    peer: { id: peerId },
+    get peer() {
+      const known = peers.nameOf(peerId);
+      return { id: peerId, ...(known === undefined ? {} : { name: known }) };
+    },
     ...(service === undefined ? {} : { service }),
     strategy: origin.strategy,
     path: `${origin.strategy}/${origin.transport}`,

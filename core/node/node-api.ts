@@ -64,6 +64,14 @@ export interface ServiceDescription {
   readonly bytes: number;
 }
 
+/** A name of the address book. */
+export interface PeerDescription {
+  readonly name: string;
+  readonly id: string;
+  /** Its address line, where the name stands for one. */
+  readonly address?: string;
+}
+
 /** Something that `/p2p/events` tells. `data` is plain JSON. */
 export interface NodeEvent {
   readonly event: "ready" | "incoming" | "opened" | "closed" | "network" | "status";
@@ -107,4 +115,10 @@ export interface NodeApi {
   putService(name: string, to: string, allow?: readonly string[]): ServiceDescription;
   /** Throws `no-such-service`, or `reserved-name` for the built-in ones. */
   deleteService(name: string): void;
+  /** The address book. */
+  peers(): readonly PeerDescription[];
+  /** Notes a node by its id or address line; replaces one of that name. Throws `bad-argument`, `reserved-name`. */
+  putPeer(name: string, to: string): PeerDescription;
+  /** Throws `no-such-peer`. */
+  deletePeer(name: string): void;
 }

@@ -20,11 +20,13 @@ import type {
   NodeApi,
   NodeEvent,
   OpenOptions,
+  PeerDescription,
   ServiceDescription,
   StatusPart,
 } from "./node-api.ts";
 import type { NodeConfig } from "./node-config.ts";
 import { composeAddress } from "./own-address.ts";
+import { Peers } from "./peers.ts";
 import { Pipe } from "./pipe.ts";
 import { resolveTarget } from "./resolve-target.ts";
 import { Services } from "./services.ts";
@@ -40,6 +42,7 @@ export class Node implements NodeApi {
   readonly #config: NodeConfig;
   readonly #identity: Identity;
   readonly #services: Services;
+  readonly #peers: Peers;
   readonly #connections: Connections;
   readonly #arrivals: Arrivals;
   readonly #listeners = new Set<(event: NodeEvent) => void>();
@@ -55,6 +58,7 @@ export class Node implements NodeApi {
     this.#config = config;
     this.#identity = identity;
     this.#services = new Services(world);
+    this.#peers = new Peers(config.dataDir);
     this.#connections = new Connections(world.time, (connection, reason) => {
       this.#emit("closed", {
         name: connection.name,
@@ -237,6 +241,23 @@ export class Node implements NodeApi {
     this.#services.delete(name);
   }
 
+  peers(): readonly PeerDescription[] {
+    return this.#peers.list();
+  }
+
+  putPeer(name: string, to: string): PeerDescription {
+    return this.#peers.put(name, to);
+  }
+
+  deletePeer(name: string): void {
+    this.#peers.delete(name);
+  }
+
+  #addressOf(name: string): string | undefined {
+    const peer = this.#peers.get(name);
+    return peer?.address ?? peer?.id;
+  }
+
   async #stop(): Promise<void> {
     const reason = new P2pdError("closed", "the node was stopped");
     this.#stopping.abort();
@@ -256,7 +277,11 @@ export class Node implements NodeApi {
   }
 
   #resolve(target: string): Target {
-    return resolveTarget(target, { own: () => this.#ownAddress(), peer: () => undefined, names: () => [] });
+    return resolveTarget(target, {
+      own: () => this.#ownAddress(),
+      peer: (name) => this.#addressOf(name),
+      names: () => this.peers().map(({ name }) => name),
+    });
   }
 
   /** What an old line says of ourselves does not matter: we know where we listen. */
@@ -301,7 +326,12 @@ export class Node implements NodeApi {
   }
 
   #put(pipe: Pipe, origin: Origin): Connection {
-    const context = { world: this.#world, network: this.#network, signals: this.#signals };
+    const context = {
+      world: this.#world,
+      network: this.#network,
+      signals: this.#signals,
+      peers: this.#peers,
+    };
     const connection = describeConnection(context, pipe, origin);
     this.#connections.put(connection);
     return connection;

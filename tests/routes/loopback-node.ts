@@ -23,6 +23,7 @@ export interface LoopbackNode extends NodeApi {
 export async function createLoopbackNode(world: World): Promise<LoopbackNode> {
   const connections = new Map<string, Connection>();
   const services = new Map<string, ServiceDescription>();
+  const peers = new Map<string, { name: string; id: string }>();
   const listeners = new Set<(event: NodeEvent) => void>();
   const takers: ((connection: Connection | undefined) => void)[] = [];
   const far: ByteStream[] = [];
@@ -139,6 +140,15 @@ export async function createLoopbackNode(world: World): Promise<LoopbackNode> {
     },
     deleteService(name) {
       if (!services.delete(name)) throw new P2pdError("no-such-service", `there is no service "${name}"`);
+    },
+    peers: () => [...peers.values()],
+    putPeer(name, to) {
+      const peer = { name, id: to };
+      peers.set(name, peer);
+      return peer;
+    },
+    deletePeer(name) {
+      if (!peers.delete(name)) throw new P2pdError("no-such-peer", `the address book has no "${name}"`);
     },
     async stop() {
       await Promise.all(
