@@ -12,8 +12,8 @@ export const MAX_DIRECT_ENDPOINTS = 16;
 const FAR_LEAD_MS = 100;
 /** Of one in our own network, which answers in a few milliseconds or not at all. */
 const NEAR_LEAD_MS = 40;
-/** Of one on this machine, where whatever is closed refuses at once. */
-const SAME_MACHINE_LEAD_MS = 250;
+/** Of one on this machine, where whatever is closed refuses at once and a slow answer only means a busy machine. */
+const SAME_MACHINE_LEAD_MS = 2000;
 
 const SAME_MACHINE = "this machine";
 

@@ -42,7 +42,7 @@ export interface DialContext {
   readonly strategies: readonly Strategy[];
   /** Our external addresses, as far as they are known. */
   readonly externals: readonly string[];
-  /** Our QUIC, which connects from the port it listens on. */
+  /** Our QUIC. */
   readonly quic?: QuicEndpoint | undefined;
   readonly signals: Signals;
 }

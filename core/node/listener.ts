@@ -24,6 +24,8 @@ const MAX_STRANGERS = 1024;
 const MAX_STRANGERS_PER_IP = 128;
 const MAX_LOCAL_STRANGERS = 4096;
 const LOCAL = "loopback";
+/** How long a closing node waits for QUIC, whose runtime may have handshakes under way. */
+const FREE_WAIT_MS = 2000;
 /** How many ports after the derived one are tried. */
 const PORT_TRIES = 64;
 const FIRST_DERIVED_PORT = 10_000;
@@ -91,7 +93,7 @@ export class Listener {
   /** How many strangers come from each address; all loopback addresses are one. */
   readonly #strangersFrom = new Map<string, number>();
   #quic: QuicEndpoint | undefined;
-  #quicToSelf: Promise<QuicEndpoint> | undefined;
+  #outgoing: QuicEndpoint | undefined;
   /** Whether the node is ready for whoever comes. */
   #hearing = false;
   #accepted = 0;
@@ -131,18 +133,13 @@ export class Listener {
     return this.#sockets.has(family);
   }
 
-  /** QUIC on the listening port, to be connected from as well; absent where there is none. */
+  /**
+   * QUIC to connect from, on a port of its own: two nodes that call each other at once from the ports they listen on
+   * would have two connections between the same two endpoints, in opposite roles, which the runtime mixes up. Absent
+   * where there is no QUIC.
+   */
   get quic(): QuicEndpoint | undefined {
-    return this.#quic;
-  }
-
-  /** QUIC to connect to this very node: from the port it listens on that does not work. */
-  quicToSelf(): Promise<QuicEndpoint> | undefined {
-    if (this.#quic === undefined || this.#closing.signal.aborted) return undefined;
-    const { ip } = this.#quic.local;
-    const { credentials } = this.#options;
-    this.#quicToSelf ??= this.#world.openQuic?.({ local: { ip, port: 0 }, credentials });
-    return this.#quicToSelf;
+    return this.#outgoing;
   }
 
   failureOf(what: Family | "udp"): string {
@@ -182,9 +179,12 @@ export class Listener {
     for (const stream of this.#strangers) stream.abort(new P2pdError("closed", "the node is closing"));
   }
 
-  /** Breaks off what goes on over UDP still; resolves when the port is free. */
+  /** Breaks off what goes on over UDP still; resolves when the port is free, or after `FREE_WAIT_MS`. */
   async free(): Promise<void> {
-    await Promise.all([this.#quic?.close(), this.#quicToSelf?.then((quic) => quic.close())]);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = this.#world.time.after(FREE_WAIT_MS, resolve, { background: true });
+    await Promise.race([promise, Promise.all([this.#quic?.close(), this.#outgoing?.close()])]);
+    timer.cancel();
   }
 
   /** Both families on one port; false if the port is taken in either. A family that is not there is done without. */
@@ -227,14 +227,17 @@ export class Listener {
   async #bindUdp(port: number): Promise<boolean> {
     try {
       if (this.#world.openQuic === undefined) throw new P2pdError("unsupported", "there is no QUIC here");
+      const { credentials } = this.#options;
+      const ip = this.has(6) ? "::" : "0.0.0.0";
       this.#quic = await this.#world.openQuic({
-        local: { ip: this.has(6) ? "::" : "0.0.0.0", port },
-        credentials: this.#options.credentials,
+        local: { ip, port },
+        credentials,
         strangerTimeoutMs: this.#strangerTimeoutMs,
         accept: (path) => {
           void this.#receiveUdp(path);
         },
       });
+      this.#outgoing = await this.#world.openQuic({ local: { ip, port: 0 }, credentials });
       this.#failures.delete("udp");
       return false;
     } catch (thrown) {

@@ -14,6 +14,7 @@ import { type DialledSession, dial, type Target } from "./dial.ts";
 import { type Identity, openIdentity } from "./identity.ts";
 import type { InterfaceDescription } from "./interface.ts";
 import { Listener } from "./listener.ts";
+import { endOnLostAddresses } from "./lost-addresses.ts";
 import { Network } from "./network.ts";
 import type {
   Connection,
@@ -103,6 +104,7 @@ export class Node implements NodeApi {
         changed: () => {
           node.#emit("network", { addr: node.address() });
           node.#signals.publish();
+          endOnLostAddresses(node.connections(), world.nics());
         },
       });
       node.#signals = node.#startSignals(options.log ?? SILENT);
@@ -171,17 +173,14 @@ export class Node implements NodeApi {
     }
   }
 
-  async #dial(peer: Target, options: OpenOptions): Promise<DialledSession> {
-    const isSelf = peer.id === this.id;
-    const wantsUdp = options.transport === "udp";
-    const toSelf = isSelf && wantsUdp ? await this.#listener.quicToSelf() : undefined;
+  #dial(peer: Target, options: OpenOptions): Promise<DialledSession> {
     const context = {
       world: this.#world,
       identity: this.#identity,
       signal: this.#stopping.signal,
       strategies: this.#config.strategies,
       externals: this.#network.externals,
-      quic: isSelf ? toSelf : this.#listener.quic,
+      quic: this.#listener.quic,
       signals: this.#signals,
     };
     return dial(context, peer, options);

@@ -147,6 +147,22 @@ describe.skipIf(!labEnabled)("two nodes", () => {
   );
 
   test(
+    "a connection by an address that goes ends with the reason",
+    async () => {
+      await using pair = await meet(twoHosts(nat("open-internet"), nat("open-internet")), {
+        before: withoutIp6,
+      });
+      const { alice, bob, lab } = pair;
+      expect(await alice.get(`/p2p/open/con/${await bob.addr()}`)).toMatchObject({ error: 0 });
+      const gone = alice.get("/p2p/recv/con?timeout=20");
+      await lab.host("alice").run(["ip", "addr", "flush", "dev", "eth0"]);
+      expect((await gone)["error"]).toBe(6);
+      expect((await alice.get("/p2p/cons"))["cons"]).toEqual([]);
+    },
+    LIMIT_MS,
+  );
+
+  test(
     "a node with another key at the peer's address is refused, and the failure says so",
     async () => {
       await using pair = await meet(twoHosts(nat("open-internet"), nat("open-internet")));
