@@ -11,7 +11,7 @@ export interface ApiClient {
   /** Where the daemon is expected, to name it to people. */
   readonly where: string;
   /** The JSON of an answer. Rejects with `unavailable` where no daemon runs, and with what the daemon says. */
-  request(path: string, method?: "GET" | "DELETE"): Promise<Record<string, unknown>>;
+  request(path: string, method?: "GET" | "DELETE" | "PUT", body?: object): Promise<Record<string, unknown>>;
   /** A new connection to the API's port or socket. */
   connect(): Promise<ByteStream>;
   /** Header lines that every request must bear. */
@@ -35,12 +35,14 @@ export function createApiClient({ world, config }: Settings): ApiClient {
   return {
     where,
     headers: { host: reachable, ...token },
-    async request(path, method = "GET") {
+    async request(path, method = "GET", body) {
       const none = `no daemon answers on ${where}; \`p2pd\` starts one`;
       if (apiPort === 0 && apiSocket === undefined) throw new P2pdError("unavailable", none);
       let response: Response;
       try {
-        const options = { method, headers: token, ...(apiSocket === undefined ? {} : { unix: apiSocket }) };
+        const json = body === undefined ? {} : { body: JSON.stringify(body) };
+        const headers = body === undefined ? token : { ...token, "content-type": "application/json" };
+        const options = { method, headers, ...json, ...(apiSocket === undefined ? {} : { unix: apiSocket }) };
         response = await fetch(`http://${reachable}${path}`, options);
       } catch (thrown) {
         if (!ABSENT.has((thrown as NodeJS.ErrnoException).code ?? "")) {

@@ -113,6 +113,32 @@ function createProgram(terminal: Terminal, start: Start): Command {
     .action((address: string, { service }: { service?: string }) =>
       act(async (settings) => (await import("./nc.ts")).runNc(settings, address, service)),
     );
+  program
+    .command("forward")
+    .argument("<LOCALPORT>", "TCP port of this machine; 0: any free one")
+    .argument("<PEER>", "name, id or address of the peer")
+    .argument("<SERVICE>", "the peer's service")
+    .description("make a local port lead to a peer's service")
+    .action((port: string, peer: string, service: string) =>
+      act(async (settings) => (await import("./forward.ts")).runForward(settings, port, peer, service)),
+    );
+  program
+    .command("offer")
+    .argument("<NAME>", "name of the service")
+    .argument("<IP:PORT>", "where it listens, 127.0.0.1:22")
+    .option("--allow <ID...>", "ids of the peers that may use it; every peer by default")
+    .description("offer a local TCP port to peers")
+    .action((name: string, to: string, { allow }: { allow?: string[] }) =>
+      act(async (settings) => (await import("./offer.ts")).runOffer(settings, name, to, allow)),
+    );
+  program
+    .command("peers")
+    .argument("[NAME]", "name in the address book")
+    .argument("[ADDR]", "id or address to note under that name")
+    .description("show the address book, or note a peer in it")
+    .action((name?: string, address?: string) =>
+      act(async (settings) => (await import("./peers.ts")).runPeers(settings, name, address)),
+    );
   for (const command of program.commands) {
     command
       .copyInheritedSettings(program)
