@@ -93,7 +93,8 @@ export async function dial(
     return { session, channel, path, timeline, beganAt };
   } catch (thrown) {
     const error = toP2pdError(thrown, "connect-failed");
-    for (const { strategy, reason } of attempts) note(strategy, "", "skipped", reason);
+    const skipped = error.code === "connect-failed" ? attempts : [];
+    for (const { strategy, reason } of skipped) note(strategy, "", "skipped", reason);
     attempts.unshift(...((error.detail["attempts"] as FailedAttempt[] | undefined) ?? []));
     const detail = { ...error.detail, attempts, timeline };
     throw new P2pdError(error.code, failureText(error, attempts), detail, { cause: error });

@@ -91,12 +91,7 @@ async function readAnswer(response: Response, where: string): Promise<Record<str
   return facts;
 }
 
-/** What the daemon said of a failure, with the reason of each attempt where it gives them. */
+/** What the daemon said of a failure; its facts (`attempts`, `timeline`) are the error's detail. */
 function failureOf(answer: Record<string, unknown>): P2pdError {
-  const attempts = Array.isArray(answer["attempts"]) ? (answer["attempts"] as Record<string, unknown>[]) : [];
-  const reasons = attempts.map(
-    ({ strategy, candidate, reason }) => `${String(strategy)} ${String(candidate)}: ${String(reason)}`,
-  );
-  const message = [String(answer["msg"]), ...reasons].join("; ");
-  return new P2pdError("refused", message, answer);
+  return new P2pdError("refused", String(answer["msg"]), answer);
 }

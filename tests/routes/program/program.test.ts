@@ -46,14 +46,16 @@ test("id and addr are those of the running daemon", async () => {
 });
 
 test("open leaves a connection of that name with the daemon", async () => {
-  expect((await client(["open", "mine", "self"])).printed[0]).toMatch(
-    /^mine: direct\/tcp to \S+:[0-9]+, TLS_/,
-  );
+  const { printed } = await client(["open", "mine", "self"]);
+  expect(printed[0]).toMatch(/^mine: direct\/tcp to \S+:[0-9]+, TLS_/);
+  expect(printed[1]).toMatch(/^ +[0-9.]+ ms  direct   127\.0\.0\.1:[0-9]+\/tcp  connecting: this machine$/);
+  expect(printed.join("\n")).toMatch(/ ms  direct .* authenticated: TLS_/);
   const again = await client(["open", "mine", "self"], 1);
   expect(again.complaints).toHaveLength(1);
   expect(again.complaints[0]).toMatch(/^p2pd: .*mine/);
   const wrong = await client(["open", "other", "self", "--service", "no-such"], 1);
   expect(wrong.complaints[0]).toContain("no-such");
+  expect(wrong.printed.at(-1)).toMatch(/ ms  direct .* refused: this node offers no service "no-such"$/);
 });
 
 test("nc carries standard input through the daemon to a service and back", async () => {
