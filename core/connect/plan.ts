@@ -55,7 +55,11 @@ export function planDirect(
     const isHere = kind === SAME_MACHINE;
     const leadMs = isHere ? SAME_MACHINE_LEAD_MS : near ? NEAR_LEAD_MS : FAR_LEAD_MS;
     const order = near ? (["tcp", "udp"] as const) : (["udp", "tcp"] as const);
-    const wanted = order.filter((transport) => transports.includes(transport));
+    // Loopback loses nothing, so that QUIC there would only cost more.
+    const wanted =
+      isHere && transports.includes("tcp")
+        ? (["tcp"] as const)
+        : order.filter((transport) => transports.includes(transport));
     return wanted.map((transport, i) => {
       const together = !near && i < wanted.length - 1;
       return { transport, endpoint, kind, near, leadMs: together ? 0 : leadMs };

@@ -144,7 +144,9 @@ function candidatesOf(
   { transport }: OpenOptions,
 ): readonly DirectCandidate[] {
   const own = { machine: identity.machineId, nics: world.nics(), externals };
-  return planDirect(peer, own, transportsOf(transport, quic !== undefined));
+  const candidates = planDirect(peer, own, transportsOf(transport, quic !== undefined));
+  // A node that is busy is slow to answer itself; other addresses of its own would not be faster.
+  return peer.id === identity.id ? candidates.slice(0, 1) : candidates;
 }
 
 /** What may be tried, and for each strategy that may not, why. */
