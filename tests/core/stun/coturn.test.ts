@@ -111,10 +111,12 @@ async function startCoturn(): Promise<Coturn> {
   return { port, at, stop };
 }
 
-/** A port that was free, and the one above it, on the addresses used here. */
+/** A port that is free, and the one above it; below those that the system hands out, so that nobody gets them meanwhile. */
 async function freePair(): Promise<number> {
   for (let attempt = 0; attempt < 20; attempt++) {
-    const first = await world.openUdp({ local: { ip: "127.0.0.1", port: 0 } });
+    const port = 12_000 + 2 * Math.floor(Math.random() * 8000);
+    const first = await world.openUdp({ local: { ip: "127.0.0.1", port } }).catch(() => undefined);
+    if (first === undefined) continue;
     const second = await world
       .openUdp({ local: { ip: "127.0.0.1", port: first.local.port + 1 } })
       .catch(() => undefined);
