@@ -2,8 +2,8 @@
  * The answer of a node that nobody attends to: `ECHO text` is answered with `text`, message by message (so up to
  * 16 KiB, where a message arrives whole). As in P2PD, whose users try a new connection so.
  */
-import type { Endpoint } from "../ip.ts";
-import type { Channel, ChannelHandlers } from "./channel.ts";
+import type { Channel } from "./channel.ts";
+import { tapChannel } from "./tap-channel.ts";
 
 const PREFIX = new TextEncoder().encode("ECHO ");
 
@@ -31,53 +31,23 @@ export interface UntakenChannel extends Channel {
 
 export function echoUntilTaken(channel: Channel): UntakenChannel {
   let taken = false;
-  const receive = (handlers: ChannelHandlers) => (bytes: Uint8Array, from: Endpoint) => {
-    // While the peer does not read the answers they are left out, so that it cannot fill our memory.
-    if (taken || !isEcho(bytes)) handlers.message(bytes, from);
-    else if (channel.pendingBytes === 0) channel.send(bytes.subarray(PREFIX.length));
-  };
-  return {
-    kind: channel.kind,
-    local: channel.local,
-    remote: channel.remote,
-    get fd() {
-      return channel.fd;
+  const tapped = tapChannel(channel, (handlers) => ({
+    message(bytes, from) {
+      // While the peer does not read the answers they are left out, so that it cannot fill our memory.
+      if (taken || !isEcho(bytes)) handlers.message(bytes, from);
+      else if (channel.pendingBytes === 0) channel.send(bytes.subarray(PREFIX.length));
     },
-    get pendingBytes() {
-      return channel.pendingBytes;
+    end() {
+      handlers.end();
+      if (!taken) channel.end();
     },
-    attach(handlers) {
-      channel.attach({
-        message: receive(handlers),
-        drain: () => {
-          handlers.drain();
-        },
-        end: () => {
-          handlers.end();
-          if (!taken) channel.end();
-        },
-        close: (error) => {
-          handlers.close(error);
-        },
-      });
-    },
-    send: (bytes) => channel.send(bytes),
-    pause: () => {
-      channel.pause();
-    },
-    resume: () => {
-      channel.resume();
-    },
-    end: () => {
-      channel.end();
-    },
-    abort: (reason) => {
-      channel.abort(reason);
-    },
+  }));
+  // Assigned, not spread: a copy would keep the figures of this moment.
+  return Object.assign(tapped, {
     take() {
       taken = true;
     },
-  };
+  });
 }
 
 function isEcho(bytes: Uint8Array): boolean {

@@ -15,7 +15,7 @@ export interface Carried {
 
 /** The relay as its pipe sees it: the events of the channel go in. */
 export interface Relay {
-  /** Whether the stream takes no more for now; the channel is paused until it does. */
+  /** Whether the stream is full; the channel is paused until it is not. */
   readonly full: boolean;
   /** The channel received something. */
   received(bytes: Uint8Array): void;

@@ -11,6 +11,7 @@ import type { Channel } from "./channel.ts";
 import type { ServiceDescription } from "./node-api.ts";
 import { Pipe } from "./pipe.ts";
 import type { Session } from "./session.ts";
+import { tapChannel } from "./tap-channel.ts";
 
 const CONNECT_TIMEOUT_MS = 5000;
 const MAX_SERVICES = 256;
@@ -171,45 +172,12 @@ function discard(channel: Channel, over: () => void): void {
 
 /** The channel, with what it receives counted for its service. */
 function counted(channel: Channel, service: Service): Channel {
-  return {
-    kind: channel.kind,
-    local: channel.local,
-    remote: channel.remote,
-    fd: channel.fd,
-    get pendingBytes() {
-      return channel.pendingBytes;
+  return tapChannel(channel, (handlers) => ({
+    message(bytes, from) {
+      service.bytes += bytes.length;
+      handlers.message(bytes, from);
     },
-    attach: (handlers) => {
-      channel.attach({
-        message: (bytes, from) => {
-          service.bytes += bytes.length;
-          handlers.message(bytes, from);
-        },
-        drain: () => {
-          handlers.drain();
-        },
-        end: () => {
-          handlers.end();
-        },
-        close: (error) => {
-          handlers.close(error);
-        },
-      });
-    },
-    send: (bytes) => channel.send(bytes),
-    pause: () => {
-      channel.pause();
-    },
-    resume: () => {
-      channel.resume();
-    },
-    end: () => {
-      channel.end();
-    },
-    abort: (reason) => {
-      channel.abort(reason);
-    },
-  };
+  }));
 }
 
 function describe({ name, kind, to, allow, sessions, bytes }: Service): ServiceDescription {

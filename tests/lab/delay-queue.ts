@@ -1,7 +1,8 @@
 /**
- * Packets on their way: each leaves when its time has come, those of one time in the order they came. A binary
+ * Packets on their way: each leaves when its time has come, those of one time in the order they came. A
  * heap, since jitter lets later packets leave earlier.
  */
+import { createTimeHeap } from "../nat/time-heap.ts";
 
 export interface DelayQueue {
   readonly size: number;
@@ -22,7 +23,6 @@ export interface Due {
 
 interface Waiting extends Due {
   readonly at: number;
-  readonly order: number;
 }
 
 /** Octets on their way; more are dropped, as a full router's buffer drops them. */
@@ -31,42 +31,16 @@ const LIMIT = 128 * 1024 * 1024;
 const OVERHEAD = 256;
 
 export function createDelayQueue(limit = LIMIT): DelayQueue {
-  const heap: Waiting[] = [];
-  let order = 0;
+  const heap = createTimeHeap<Waiting>();
   let overflowed = 0;
   let held = 0;
-  const before = (a: Waiting, b: Waiting): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
-
-  function up(index: number, item: Waiting): void {
-    let at = index;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!before(item, heap[parent] as Waiting)) break;
-      heap[at] = heap[parent] as Waiting;
-      at = parent;
-    }
-    heap[at] = item;
-  }
-
-  function down(item: Waiting): void {
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && before(heap[child + 1] as Waiting, heap[child] as Waiting)) child++;
-      if (!before(heap[child] as Waiting, item)) break;
-      heap[at] = heap[child] as Waiting;
-      at = child;
-    }
-    heap[at] = item;
-  }
 
   return {
     get size() {
-      return heap.length;
+      return heap.size;
     },
     get nextAt() {
-      return heap[0]?.at ?? Number.POSITIVE_INFINITY;
+      return heap.first?.at ?? Number.POSITIVE_INFINITY;
     },
     get overflowed() {
       return overflowed;
@@ -76,18 +50,14 @@ export function createDelayQueue(limit = LIMIT): DelayQueue {
         overflowed++;
         return;
       }
-      const item = { at, order: order++, packet: packet.slice(), offload: offload?.slice() };
       held += packet.length + OVERHEAD;
-      heap.push(item);
-      up(heap.length - 1, item);
+      heap.push({ at, packet: packet.slice(), offload: offload?.slice() });
     },
     takeDue(now) {
-      const first = heap[0];
+      const { first } = heap;
       if (first === undefined || first.at > now) return undefined;
       held -= first.packet.length + OVERHEAD;
-      const last = heap.pop() as Waiting;
-      if (heap.length > 0) down(last);
-      return first;
+      return heap.pop();
     },
   };
 }

@@ -4,6 +4,7 @@
  * were asked for. Draining microtasks between them is `run-sim.ts`'s part.
  */
 import type { Timer } from "../../core/net/world.ts";
+import { createTimeHeap } from "../nat/time-heap.ts";
 
 export interface Scheduler {
   /** Virtual milliseconds since the simulation began, with three decimals. */
@@ -19,8 +20,8 @@ export interface Scheduler {
 }
 
 interface Waiting {
-  readonly atUs: number;
-  readonly order: number;
+  /** Microseconds. */
+  readonly at: number;
   fire: (() => void) | undefined;
 }
 
@@ -28,42 +29,10 @@ interface Waiting {
 const LONGEST_MS = 1e11;
 
 export function createScheduler(): Scheduler {
-  const heap: Waiting[] = [];
+  const heap = createTimeHeap<Waiting>();
   let nowUs = 0;
-  let order = 0;
   let pending = 0;
   let happened = 0;
-  const before = (a: Waiting, b: Waiting): boolean =>
-    a.atUs < b.atUs || (a.atUs === b.atUs && a.order < b.order);
-
-  function push(item: Waiting): void {
-    let at = heap.length;
-    heap.push(item);
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!before(item, heap[parent] as Waiting)) break;
-      heap[at] = heap[parent] as Waiting;
-      at = parent;
-    }
-    heap[at] = item;
-  }
-
-  function pop(): Waiting | undefined {
-    const first = heap[0];
-    const last = heap.pop();
-    if (first === undefined || last === undefined || heap.length === 0) return first;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && before(heap[child + 1] as Waiting, heap[child] as Waiting)) child++;
-      if (!before(heap[child] as Waiting, last)) break;
-      heap[at] = heap[child] as Waiting;
-      at = child;
-    }
-    heap[at] = last;
-    return first;
-  }
 
   return {
     get nowMs() {
@@ -77,8 +46,8 @@ export function createScheduler(): Scheduler {
     },
     after(delayMs, fire) {
       const delayUs = delayMs > 0 ? Math.ceil(Math.min(delayMs, LONGEST_MS) * 1000 - 1e-6) : 0;
-      const item: Waiting = { atUs: nowUs + Math.max(delayMs > 0 ? 1 : 0, delayUs), order: order++, fire };
-      push(item);
+      const item: Waiting = { at: nowUs + Math.max(delayMs > 0 ? 1 : 0, delayUs), fire };
+      heap.push(item);
       pending++;
       return {
         cancel() {
@@ -89,16 +58,16 @@ export function createScheduler(): Scheduler {
     },
     step(limitMs) {
       for (;;) {
-        const next = heap[0];
+        const next = heap.first;
         if (next === undefined) return false;
-        if (next.fire !== undefined && next.atUs > limitMs * 1000) return false;
-        pop();
+        if (next.fire !== undefined && next.at > limitMs * 1000) return false;
+        heap.pop();
         const { fire } = next;
         if (fire === undefined) continue; // cancelled: time does not go there
         next.fire = undefined;
         pending--;
         happened++;
-        nowUs = next.atUs;
+        nowUs = next.at;
         fire();
         return true;
       }
