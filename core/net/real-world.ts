@@ -4,6 +4,7 @@ import { lookup } from "./lookup.ts";
 import { readNics } from "./nics.ts";
 import { openQuic } from "./quic.ts";
 import { realTime } from "./real-time.ts";
+import { systemId } from "./system-id.ts";
 import { connectTcp } from "./tcp-connect.ts";
 import { listenTcp } from "./tcp-listen.ts";
 import { secure } from "./tls.ts";
@@ -19,6 +20,7 @@ export function createRealWorld(): World {
     time: realTime,
     unix: unixSockets,
     randomBytes: (count) => randomFillSync(new Uint8Array(count)),
+    systemId: () => systemId(readNics()),
     nics: readNics,
     watchNics,
     lookup,

@@ -233,6 +233,8 @@ export interface World {
   readonly unix?: UnixSockets;
   /** Unpredictable octets. */
   randomBytes(count: number): Uint8Array;
+  /** What tells this machine from others, for as long as it lives. Secret: it must not leave it as it is. */
+  systemId(): string;
   /** The NICs there are now. */
   nics(): readonly Nic[];
   /** Calls `changed` after any NIC, address or default route changed; returns how to stop that. */

@@ -43,7 +43,7 @@ export function openIdentity(dataDir: string, world: World): Identity {
         privateKeyPem: privateKey.export({ type: "pkcs8", format: "pem" }),
         certificatePem: selfSignedCertificate(privateKey, publicKey, world.randomBytes(16)),
       },
-      machineId: machineId(world.nics()),
+      machineId: machineId(world.systemId()),
       release,
     };
   } catch (error) {

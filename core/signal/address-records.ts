@@ -15,6 +15,8 @@ export const RECORD_LIFETIME_SECONDS = 7 * 24 * 3600;
 const REFRESH_MS = 6 * 3_600_000;
 /** After the first record came, others may have a newer one. */
 const GRACE_MS = 150;
+/** A broker of several machines may find what it retains a moment after it answered. */
+const AFTER_ANSWER_MS = 200;
 /** Clocks may differ by this much before a record counts as expired. */
 const SKEW_MS = 3_600_000;
 /** Records of one fetch that are looked at; each costs a verification. */
@@ -34,7 +36,11 @@ export interface AddressRecords {
   publish(line: string): void;
   /** To be called when one of our brokers was reached. */
   connected(link: BrokerLink): void;
-  /** Rejects with `no-such-peer` (no broker has one), `unavailable` (no broker reached), `aborted`, `bad-argument`. */
+  /**
+   * Ends before its time once every broker has answered or cannot be reached at the moment, and at least one has
+   * answered. Rejects with `no-such-peer` (no broker has one), `unavailable` (no broker reached), `aborted`,
+   * `bad-argument`.
+   */
   fetch(id: string, options: FetchOptions): Promise<AddressRecord>;
   readonly counters: RecordCounters;
   close(): void;
@@ -92,10 +98,16 @@ export function createAddressRecords(
       let newest: AddressRecord | undefined;
       let grace: Timer | undefined;
       let lookedAt = 0;
+      let last: Timer | undefined;
+      let isOver = false;
+      /** Of each broker: whether it has answered; those that are still to be heard of are missing. */
+      const heard = new Map<BrokerLink, boolean>();
 
       const finish = (): void => {
+        isOver = true;
         deadline.cancel();
         grace?.cancel();
+        last?.cancel();
         signal?.removeEventListener("abort", onAbort);
         for (const stop of stops) stop();
         if (newest !== undefined) return resolve(newest);
@@ -125,8 +137,17 @@ export function createAddressRecords(
           else grace ??= time.after(GRACE_MS, finish);
         }
       };
+      const heardOf = (link: BrokerLink, isAnswered: boolean): void => {
+        if (isOver) return;
+        heard.set(link, isAnswered);
+        last?.cancel();
+        const isAll = heard.size === asked.size && [...heard.values()].includes(true);
+        last = isAll ? time.after(AFTER_ANSWER_MS, finish) : undefined;
+      };
       const deadline = time.after(timeoutMs, finish);
-      const stops = [...asked].map((link) => link.subscribe(wanted, take));
+      const stops = [...asked].map((link) =>
+        link.subscribe(wanted, take, (isAnswered) => heardOf(link, isAnswered)),
+      );
       signal?.addEventListener("abort", onAbort, { once: true });
       if (signal?.aborted === true) onAbort();
       else if (asked.size === 0) finish();

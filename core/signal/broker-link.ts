@@ -60,6 +60,9 @@ export interface BrokerLinkOptions {
 
 export type TopicHandler = (payload: Uint8Array) => void;
 
+/** Hears how it went to ask the broker what it retains of a topic: it was answered, or this connection failed. */
+export type RetainedHandler = (isAnswered: boolean) => void;
+
 export interface BrokerLink {
   readonly broker: Broker;
   /** The broker's URL without credentials. */
@@ -70,8 +73,12 @@ export interface BrokerLink {
   publish(topic: string, payload: Uint8Array, options?: PublishOptions): boolean;
   /** Calls `ready` once, at once or when it is connected; returns how to take that back. */
   whenConnected(ready: () => void): () => void;
-  /** Receives a topic, over every connection to come; returns how to stop that. */
-  subscribe(topic: string, handler: TopicHandler): () => void;
+  /**
+   * Receives a topic, over every connection to come; returns how to stop that. `retained` is called with true a round
+   * trip after the broker granted (or refused) the subscription, which is when it has sent what it retains; with false
+   * when a connection fails before that, now or earlier.
+   */
+  subscribe(topic: string, handler: TopicHandler, retained?: RetainedHandler): () => void;
   /** Asks the broker for a sign of life, and connects at once where it waited: after the network changed. */
   check(): void;
   status(): BrokerStatus;
@@ -82,7 +89,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   const { time } = world;
   const { broker } = options;
   const name = formatBroker(broker);
-  const topics = new Map<string, Set<TopicHandler>>();
+  const topics = new Map<string, Map<TopicHandler, RetainedHandler | undefined>>();
   const waiting = new Set<() => void>();
   let state: BrokerState = "connecting";
   let sinceMs = time.now();
@@ -159,13 +166,15 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
           },
           message(topic, payload) {
             received++;
-            for (const handler of topics.get(topic) ?? []) handler(payload);
+            for (const handler of topics.get(topic)?.keys() ?? []) handler(payload);
           },
           subscribed(topic, refusal) {
             if (session !== opened) return;
             if (refusal !== undefined && topics.has(topic)) {
               lastError = `the broker refuses the subscription to ${topic} (${refusal})`;
             }
+            const asking = [...(topics.get(topic)?.values() ?? [])].filter((one) => one !== undefined);
+            if (asking.length > 0) opened.ping(() => tell(asking, true));
             if (state === "connecting") {
               deadline.cancel();
               enter("connected");
@@ -228,6 +237,11 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
     retryAtMs = time.now() + delayMs;
     retry = time.after(delayMs, () => void connect(), { background: true });
     enter("waiting");
+    for (const asking of topics.values()) tell(asking.values(), false);
+  }
+
+  function tell(asking: Iterable<RetainedHandler | undefined>, isAnswered: boolean): void {
+    for (const retained of asking) retained?.(isAnswered);
   }
 
   function schedulePing(): void {
@@ -280,9 +294,10 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       waiting.add(ready);
       return () => void waiting.delete(ready);
     },
-    subscribe(topic, handler) {
-      const handlers = topics.get(topic) ?? new Set();
-      topics.set(topic, handlers.add(handler));
+    subscribe(topic, handler, retained) {
+      const handlers = topics.get(topic) ?? new Map<TopicHandler, RetainedHandler | undefined>();
+      topics.set(topic, handlers.set(handler, retained));
+      if (state === "waiting") retained?.(false);
       // Also when it is subscribed already: the broker then sends what it retains once more.
       if (isOpen) session?.subscribe(topic);
       return () => {

@@ -45,7 +45,8 @@ export interface MqttSession {
   publish(topic: string, payload: Uint8Array, options?: PublishOptions): void;
   subscribe(topic: string): void;
   unsubscribe(topic: string): void;
-  ping(): void;
+  /** Asks for a sign of life; `answered` is called when the broker has answered this very ping. */
+  ping(answered?: () => void): void;
   /** Octets that the system has not accepted yet. */
   readonly backlogBytes: number;
   /** Says goodbye and closes. */
@@ -96,6 +97,8 @@ export function openMqtt(
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
   });
+  /** Whom each ping that was not answered yet concerns: answers come in the order of the pings. */
+  const pings: ((() => void) | undefined)[] = [];
   let isConnected = false;
   let isClosed = false;
   let failure: P2pdError | undefined;
@@ -104,7 +107,10 @@ export function openMqtt(
     isConnected = true;
     events.connected();
   });
-  client.on("packetreceive", () => events.heard());
+  client.on("packetreceive", ({ cmd }) => {
+    events.heard();
+    if (cmd === "pingresp") pings.shift()?.();
+  });
   client.on("message", (topic, payload) => events.message(topic, payload));
   client.on("error", (error) => {
     failure ??= isRefusal(error)
@@ -146,7 +152,10 @@ export function openMqtt(
       });
     },
     unsubscribe: (topic) => void client.unsubscribe(topic, () => undefined),
-    ping: () => client.sendPing(),
+    ping(answered) {
+      pings.push(answered);
+      client.sendPing();
+    },
     get backlogBytes() {
       return duplex.writableLength + stream.pendingBytes;
     },

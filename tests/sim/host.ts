@@ -199,6 +199,7 @@ export function createHost(
   const world: World = {
     time,
     randomBytes: (count) => Uint8Array.from({ length: count }, () => octets.between(0, 255)),
+    systemId: () => `simulated machine ${name}`,
     nics: () => [LOOPBACK, ...nics.map(showNic)],
     watchNics(changed) {
       const watcher = (): void => changed();

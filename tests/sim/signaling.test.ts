@@ -2,11 +2,13 @@
 import { beforeAll, expect } from "bun:test";
 import { loadSignaling } from "../../core/signal/signaling.ts";
 import { makeIdentity, offer, startTestNode, type TestNode } from "../core/signal/signaling-nodes.ts";
+import { codeOf } from "./code-of.ts";
 import { type SimMqttBroker, startMqttBroker } from "./mqtt-broker.ts";
 import { simTest } from "./sim-test.ts";
 import type { Simulation } from "./simulation.ts";
 
 const SEEDS = [1, 2, 3];
+const STRANGER = makeIdentity().id;
 const identities = [makeIdentity(), makeIdentity()] as const;
 
 beforeAll(loadSignaling);
@@ -39,6 +41,38 @@ simTest(
     expect(alice.signaling.status().brokers[1]?.state).toBe("connected");
   },
 );
+
+simTest("the record of an unknown id is given up once every broker has answered", SEEDS, async (sim) => {
+  const { alice, brokers } = await site(sim, 3, 25);
+  const look = async (): Promise<string> => {
+    const before = sim.scheduler.nowMs;
+    const code = await codeOf(alice.signaling.fetchRecord(STRANGER, { timeoutMs: 3000 }));
+    return `${code} after ${Math.round((sim.scheduler.nowMs - before) / 100) / 10} s`;
+  };
+  expect(await look()).toBe("no-such-peer after 0.3 s");
+  brokers[0]?.close();
+  await sim.sleep(200);
+  expect(await look()).toBe("no-such-peer after 0.3 s");
+  // One that is frozen may only be slow.
+  brokers[1]?.freeze(true);
+  expect(await look()).toBe("no-such-peer after 3 s");
+  for (const broker of brokers) broker.close();
+  await sim.sleep(200);
+  expect(await look()).toBe("unavailable after 3 s");
+});
+
+simTest("a record is found at the slow broker that alone has it", SEEDS, async (sim) => {
+  const { alice, bob, brokers } = await site(sim, 2, 25);
+  const host = sim.addServer("slow", { link: { delayMs: 700 } });
+  const slow = await startMqttBroker(host.world, host.ip(4));
+  bob.signaling.close();
+  const carol = node(sim, "carol", [slow.url], 1);
+  carol.signaling.publishRecord("p2pd1~here");
+  await sim.sleep(6000);
+  expect(brokers.map(({ clients }) => clients)).toEqual([1, 1]);
+  const options = { timeoutMs: 10_000, brokers: carol.brokers };
+  expect((await alice.signaling.fetchRecord(carol.id, options)).line).toBe("p2pd1~here");
+});
 
 simTest("an idle link to a peer's broker is closed after its time", [1], async (sim) => {
   const { bob } = await site(sim, 1, 5);

@@ -316,6 +316,7 @@ function world(
         return { cancel: () => clearTimeout(timer) };
       },
     },
+    systemId: () => "a machine of a test",
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
     nics: () => nics,
     watchNics: () => () => {},

@@ -156,6 +156,7 @@ function fakeWorld(first: readonly Nic[]) {
   const world: World = {
     time: clock.time,
     randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
+    systemId: () => "a machine of a test",
     nics: () => nics,
     watchNics(tell) {
       changed.add(tell);
