@@ -32,6 +32,7 @@ export interface InterfaceDescription {
 export class Interface {
   /** External address by NIC address. */
   #seen: ReadonlyMap<string, string> = new Map();
+  #isSilent = true;
 
   private constructor(
     private readonly world: World,
@@ -42,10 +43,18 @@ export class Interface {
     readonly nic: Nic,
   ) {}
 
-  /** Every NIC there is now, those without addresses included. */
-  static list(world: World): readonly Interface[] {
+  /**
+   * Every NIC there is now, those without addresses included.
+   * @param before an earlier list, whose external addresses count until servers are asked again
+   */
+  static list(world: World, before: readonly Interface[] = []): readonly Interface[] {
     const nics = world.nics();
-    return nics.map((nic, position) => new Interface(world, nics, position, nic));
+    return nics.map((nic, position) => {
+      const made = new Interface(world, nics, position, nic);
+      const known = before.find(({ name }) => name === nic.name);
+      if (known !== undefined) made.#seen = known.#seen;
+      return made;
+    });
   }
 
   /**
@@ -78,12 +87,19 @@ export class Interface {
 
   /**
    * Asks STUN servers, in both families at once, under which external addresses this NIC's addresses are seen.
-   * What nobody answers stays unknown; it never rejects for that.
+   * What nobody answers stays as it was; it never rejects for that.
    * @returns this
    */
   async discover(options: DiscoverOptions): Promise<this> {
-    this.#seen = await discoverExternal(this.world, this.nics, this.nic, options);
+    const seen = await discoverExternal(this.world, this.nics, this.nic, options);
+    this.#seen = new Map([...this.#seen, ...seen]);
+    this.#isSilent = seen.size === 0;
     return this;
+  }
+
+  /** Whether no server has answered, the last time or ever. */
+  get isSilent(): boolean {
+    return this.#isSilent;
   }
 
   /** The routes of one family, the best first; empty if it has no address that can be used. */

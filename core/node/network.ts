@@ -13,6 +13,8 @@ const FIRST_RETRY_MS = 5000;
 const LAST_RETRY_MS = 300_000;
 /** An external address may change with no NIC changing. */
 const REFRESH_MS = 600_000;
+/** Signs that it has changed are followed at most so often. */
+const RECHECK_MS = 5000;
 /** Systems tell of one change in several steps. */
 const SETTLE_MS = 300;
 
@@ -31,6 +33,8 @@ export class Network {
   #interfaces: readonly Interface[];
   #round = new AbortController();
   #timer: Timer | undefined;
+  #recheck: Timer | undefined;
+  #beganMs = 0;
   #retryMs = FIRST_RETRY_MS;
   #stun: StatusPart = { part: "stun", state: "starting", detail: "not asked yet" };
 
@@ -41,7 +45,7 @@ export class Network {
     this.#stopWatching = world.watchNics(() => {
       this.#later(SETTLE_MS, () => {
         this.#retryMs = FIRST_RETRY_MS;
-        this.#interfaces = Interface.list(world);
+        this.#interfaces = Interface.list(world, this.#interfaces);
         options.changed();
         void this.#discover();
       });
@@ -76,8 +80,21 @@ export class Network {
     return this.#interfaces.flatMap((nic) => externalsOf(nic));
   }
 
+  /** Asks for the external addresses anew, soon: there is a sign that they have changed. */
+  recheck(): void {
+    if (this.#recheck !== undefined) return;
+    const { time } = this.#world;
+    const ask = (): void => {
+      this.#recheck = undefined;
+      void this.#discover();
+    };
+    const delayMs = Math.max(0, this.#beganMs + RECHECK_MS - time.now());
+    this.#recheck = time.after(delayMs, ask, { background: true });
+  }
+
   close(): void {
     this.#stopWatching();
+    this.#recheck?.cancel();
     this.#timer?.cancel();
     this.#round.abort();
   }
@@ -90,6 +107,7 @@ export class Network {
   async #discover(): Promise<void> {
     this.#round.abort();
     this.#round = new AbortController();
+    this.#beganMs = this.#world.time.now();
     const { signal } = this.#round;
     const { stunServers } = this.#options;
     if (stunServers.length === 0) {
@@ -110,7 +128,7 @@ export class Network {
     }
     if (signal.aborted) return;
     const known = asked.flatMap((nic) => externalsOf(nic).map((ip) => `${nic.name} is seen as ${ip}`));
-    const isKnown = known.length > 0;
+    const isKnown = asked.some(({ isSilent }) => !isSilent);
     const delayMs = isKnown ? REFRESH_MS : this.#retryMs;
     this.#retryMs = isKnown ? FIRST_RETRY_MS : Math.min(2 * this.#retryMs, LAST_RETRY_MS);
     this.#stun = isKnown
@@ -118,7 +136,10 @@ export class Network {
       : {
           part: "stun",
           state: "down",
-          detail: `none of ${stunServers.length} servers answered; next try in ${delayMs / 1000} s`,
+          detail: [
+            `none of ${stunServers.length} servers answered; next try in ${delayMs / 1000} s`,
+            ...known.map((text) => `${text} when one last did`),
+          ].join("; "),
         };
     this.#options.changed();
     this.#later(delayMs, () => void this.#discover());

@@ -344,6 +344,7 @@ export class Node implements NodeApi {
       brokers: mqttBrokers,
       log,
       address: () => this.address(),
+      reconnected: () => this.#network.recheck(),
       connectBack: () => {
         if (!strategies.includes("reverse")) return undefined;
         const own = { machine, nics: this.#world.nics(), externals: this.#network.externals };

@@ -31,6 +31,8 @@ export interface SignalsOptions {
   readonly log: Log;
   /** Our address line as it is now. */
   readonly address: () => string;
+  /** A broker was lost and is there again: external addresses may have changed. */
+  readonly reconnected: () => void;
   /** What connecting back needs to know; undefined while it is not allowed. */
   readonly connectBack: () => ConnectBackOptions | undefined;
   /** A peer whom we connected to at its wish; its HELLO is still to come. */
@@ -63,12 +65,12 @@ export class Signals {
       .map(({ scheme, host, port, path }) => ({ scheme, host, port, path }))
       .filter(fitsAddress)
       .slice(0, ADDRESS_MAX_BROKERS);
-    const { identity, brokers, log } = options;
+    const { identity, brokers, log, reconnected } = options;
     if (brokers.length === 0) return;
     this.#signaling = startSignaling(
       world,
       { identity, brokers, log },
-      { message: (signal) => this.#heard(signal) },
+      { message: (signal) => this.#heard(signal), reconnected },
     );
   }
 

@@ -21,11 +21,12 @@ const RETRY_FIRST_MS = 1000;
 const RETRY_MAX_MS = 60_000;
 /** A connection that stood so long was a good one: the intervals begin anew. */
 const STOOD_MS = 10_000;
-const PING_EVERY_MS = 20_000;
+/** Also how long it may take until a node that hears nothing learns that its router has another address. */
+const PING_EVERY_MS = 15_000;
 const PING_TIMEOUT_MS = 5000;
 /** Silent for longer than this, the broker is asked for a sign of life when something is sent. */
 const SILENT_MS = 2000;
-/** What the broker is told; three of our pings fit. */
+/** What the broker is told; four of our pings fit. */
 const KEEPALIVE_SECONDS = 60;
 /** More than this unsent, and the broker is taken for frozen. */
 const BACKLOG_MAX = 256 * 1024;
@@ -104,6 +105,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   let pingDeadline: Timer | undefined;
   let pingSentMs = 0;
   let heardMs = 0;
+  let localIp = "";
   let lastError: string | undefined;
   let rttMs: number | undefined;
   let received = 0;
@@ -190,6 +192,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
         },
       );
       session = opened;
+      localIp = stream.local.ip;
       abort.signal.addEventListener("abort", () => opened.abort(toP2pdError(abort.signal.reason)), {
         once: true,
       });
@@ -308,7 +311,10 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       };
     },
     check() {
-      if (isOpen) ping();
+      const isHere = world.nics().some(({ addresses }) => addresses.some(({ ip }) => ip === localIp));
+      if (isOpen && !isHere)
+        session?.abort(new P2pdError("unreachable", `the address ${localIp} is gone from this machine`));
+      else if (isOpen) ping();
       else if (state === "waiting") {
         failures = 0;
         void connect();

@@ -40,6 +40,8 @@ export interface IncomingSignal {
 export interface SignalingHandlers {
   /** Pings are answered before, and replies go to their `request`. */
   message(signal: IncomingSignal): void;
+  /** One of our own brokers was lost and is there again: the way to the internet may be another one now. */
+  reconnected?(): void;
 }
 
 export interface SendOptions {
@@ -104,6 +106,8 @@ export function startSignaling(
   const senders = createSenders();
   let latestWallMs = 0;
   let isWarm = false;
+  /** Own brokers that were connected before. */
+  const met = new Set<string>();
   const wallMs = (): number => (latestWallMs = Math.max(latestWallMs, time.wallMs()));
   let sealing: Promise<Sealing> | undefined;
   const sealer = (): Promise<Sealing> => (sealing ??= createSealing(identity));
@@ -114,6 +118,8 @@ export function startSignaling(
     inbox: inboxTopic(identity.publicKey),
     message: (payload, via) => inbox.push(payload, via),
     ownConnected(link) {
+      if (met.has(link.name)) handlers.reconnected?.();
+      met.add(link.name);
       records.connected(link);
       warmUp();
     },

@@ -9,6 +9,8 @@ export interface SimMqttBroker {
   readonly url: string;
   readonly clients: number;
   freeze(isFrozen: boolean): void;
+  /** Cuts all connections; who comes again is welcome. */
+  cut(): void;
   /** Cuts all connections and listens no more. */
   close(): void;
 }
@@ -75,6 +77,9 @@ export async function startMqttBroker(world: World, ip: string): Promise<SimMqtt
     },
     freeze(next) {
       isFrozen = next;
+    },
+    cut() {
+      for (const stream of clients.keys()) stream.abort();
     },
     close() {
       listener.close();
