@@ -1,20 +1,13 @@
 /** Two daemons on two hosts meet: by address and by id, through the routers that let them, with the time it takes. */
 import { describe, expect, test } from "bun:test";
-import {
-  INTERNET,
-  oneRouter,
-  parseRouterKind,
-  planRouter,
-  type Topology,
-  twoHosts,
-} from "../nat/topologies.ts";
+import { oneRouter, parseRouterKind, planRouter, twoHosts } from "../nat/topologies.ts";
 import { type Answer, type LabNode, median, startLabNode } from "./lab-node.ts";
+import { meet, type Pair, withoutIp6 } from "./lab-pair.ts";
 import { Lab } from "./laboratory.ts";
 import { enterNamespace, tryCommand } from "./shell.ts";
 
 const labEnabled = process.env["P2PD_LAB"] === "1";
 const LIMIT_MS = 120_000;
-const ONE_WAY_MS = 25;
 
 /** His external ports are at random, so that what he sends to us opens no port that we would try. */
 const UNREACHABLE_BOB = twoHosts(parseRouterKind("open-internet"), parseRouterKind("port-restricted/random"));
@@ -172,63 +165,6 @@ describe.skipIf(!labEnabled)("two nodes", () => {
     LIMIT_MS,
   );
 });
-
-async function withoutIp6(lab: Lab): Promise<void> {
-  for (const host of lab.hosts)
-    await host.run(["ip", "-6", "addr", "flush", "dev", "eth0", "scope", "global"]);
-}
-
-interface Pair extends AsyncDisposable {
-  readonly lab: Lab;
-  readonly alice: LabNode;
-  readonly bob: LabNode;
-  readonly servers: readonly { kill(): Promise<void>; freeze(): void; thaw(): void }[];
-}
-
-interface MeetOptions {
-  /** To be done to the laboratory before the nodes start. */
-  readonly before?: (lab: Lab) => Promise<void>;
-  readonly brokers?: number;
-  readonly family?: 4 | 6;
-}
-
-/** Two nodes with their brokers and STUN server, 25 ms one way at each router. */
-async function meet(topology: Topology, options: MeetOptions = {}): Promise<Pair> {
-  const lab = await Lab.create(topology);
-  try {
-    const numbers = Array.from({ length: options.brokers ?? 1 }, (_, i) => i);
-    const servers = await Promise.all(numbers.map((number) => lab.servers.mosquitto(number)));
-    const coturn = await lab.servers.coturn();
-    await options.before?.(lab);
-    await settledIp6(lab);
-    for (const router of lab.routers) await router.change({ link: { delayMs: ONE_WAY_MS } });
-    const six = options.family === 6;
-    const brokers = servers.map(({ endpoint }, number) =>
-      six ? `mqtt://[${INTERNET.serverIp6(5 + number)}]:1883` : `mqtt://${endpoint.ip}:1883`,
-    );
-    const stun = six ? `stun:[${INTERNET.serverIp6(0)}]:3478` : `stun:${coturn.endpoint.ip}:3478`;
-    const [alice, bob] = (await Promise.all(
-      ["alice", "bob"].map((host) => startLabNode(lab, host, { brokers, stun })),
-    )) as [LabNode, LabNode];
-    for (const node of [alice, bob]) {
-      await node.until("stun", "up");
-      await node.until("brokers", "up");
-    }
-    return { lab, alice, bob, servers, [Symbol.asyncDispose]: () => lab.close() };
-  } catch (error) {
-    await lab.close();
-    throw error;
-  }
-}
-
-/** New IPv6 addresses serve nobody until they are known to be nobody else's (RFC 4862). */
-async function settledIp6(lab: Lab): Promise<void> {
-  const namespaces = [lab.internet, ...[...lab.hosts, ...lab.routers].map(({ namespace }) => namespace)];
-  for (const namespace of namespaces) {
-    const words = [...enterNamespace(namespace), "ip", "-6", "addr", "show", "tentative"];
-    while ((await tryCommand(words)).stdout.trim() !== "") await Bun.sleep(50);
-  }
-}
 
 /** By the address line and by the id alone; what is said goes both ways. */
 async function expectMeeting({ alice, bob }: Pair, expected: Answer): Promise<Answer> {
