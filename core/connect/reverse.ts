@@ -69,7 +69,7 @@ async function ask(world: World, options: ReverseOptions, context: AttemptContex
       if (reply.type === "answer" && !reply.accepted)
         throw new P2pdError("refused", `the peer does not connect back: ${reply.text ?? reply.code ?? ""}`);
       note("accepted", `the peer connects back; it replied in ${(world.time.now() - began).toFixed(0)} ms`);
-      return late(world, CONNECT_BACK_TIMEOUT_MS + 1000, signal);
+      return late(world, Math.min(CONNECT_BACK_TIMEOUT_MS + 1000, leftMs()), signal);
     });
   try {
     const { stream, transport: by, rttMs } = await Promise.race([arriving, replied]);

@@ -111,11 +111,12 @@ export function createAddressRecords(
         signal?.removeEventListener("abort", onAbort);
         for (const stop of stops) stop();
         if (newest !== undefined) return resolve(newest);
-        const reached = [...asked].filter((link) => link.isConnected).length;
+        const answered = [...heard.values()].filter((isAnswered) => isAnswered).length;
+        const whom = answered === asked.size ? `${answered}` : `${answered} (of ${asked.size} asked)`;
         reject(
-          reached === 0
+          answered === 0
             ? new P2pdError("unavailable", `none of ${asked.size} signaling brokers could be asked for ${id}`)
-            : new P2pdError("no-such-peer", `none of ${reached} signaling brokers has an address of ${id}`),
+            : new P2pdError("no-such-peer", `none of ${whom} signaling brokers has an address of ${id}`),
         );
       };
       const onAbort = (): void => {

@@ -61,20 +61,21 @@ export async function runSim<T>(
           drainMicrotasks();
         }
       }
+      // Armed from the first turn to the last: ticks that a turn leaves behind run before the next one.
+      let disarm = (): void => undefined;
       function turn(first: boolean): void {
         try {
-          const disarm = guard.arm();
-          try {
-            if (first) begin();
-            advance();
-          } finally {
-            disarm();
+          if (first) {
+            disarm = guard.arm();
+            begin();
           }
+          advance();
         } catch (thrown) {
           outcome = () => reject(thrown);
         }
-        if (outcome === undefined) nextTurn(() => turn(false));
-        else outcome();
+        if (outcome === undefined) return void nextTurn(() => turn(false));
+        disarm();
+        outcome();
       }
       nextTurn(() => turn(true));
     });
