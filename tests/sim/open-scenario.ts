@@ -157,6 +157,6 @@ export function reaches(scenario: OpenScenario, host: "alice" | "bob"): Verdict 
   if (!forwarded[host]) return "no";
   // A firewall's open port is at the host's own address; nobody has to be asked for it.
   if (doors.every(({ mode }) => mode !== "nat")) return "yes";
-  if (stun.length === 0 || stun.every((behaviour) => behaviour === "dead")) return "no";
+  if (stun.every((behaviour) => behaviour === "dead")) return "no";
   return stun.includes("lies") ? "perhaps" : "yes";
 }
