@@ -32,6 +32,8 @@ export interface LabNodeOptions {
   /** Nodes with the same name are on one machine. */
   readonly machine?: string;
   readonly name?: string;
+  /** `direct,reverse`; every one unless given. */
+  readonly strategies?: string;
 }
 
 export async function startLabNode(lab: Lab, host: string, options: LabNodeOptions = {}): Promise<LabNode> {
@@ -49,6 +51,7 @@ export async function startLabNode(lab: Lab, host: string, options: LabNodeOptio
     P2PD_MQTT_BROKERS: (options.brokers ?? []).join(","),
     P2PD_NTP_SERVERS: "",
     NO_PROXY: "*",
+    ...(options.strategies === undefined ? {} : { P2PD_STRATEGIES: options.strategies }),
   };
   const words = [process.execPath, PROGRAM];
   const asMachine = `[ -e /etc/machine-id ] || : > /etc/machine-id; mount --bind ${machineFile} /etc/machine-id && exec "$@"`;

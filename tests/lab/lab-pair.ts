@@ -24,6 +24,8 @@ export interface MeetOptions {
   readonly before?: (lab: Lab) => Promise<void>;
   readonly brokers?: number;
   readonly family?: 4 | 6;
+  /** `direct,reverse`; every one unless given. */
+  readonly strategies?: string;
 }
 
 /** Two nodes, on the hosts `alice` and `bob`, with their brokers and STUN server, 25 ms one way at each router. */
@@ -36,13 +38,14 @@ export async function meet(topology: Topology, options: MeetOptions = {}): Promi
     await options.before?.(lab);
     await settledIp6(lab);
     for (const router of lab.routers) await router.change({ link: { delayMs: ONE_WAY_MS } });
+    const strategies = options.strategies === undefined ? {} : { strategies: options.strategies };
     const six = options.family === 6;
     const brokers = servers.map(({ endpoint }, number) =>
       six ? `mqtt://[${INTERNET.serverIp6(5 + number)}]:1883` : `mqtt://${endpoint.ip}:1883`,
     );
     const stun = six ? `stun:[${INTERNET.serverIp6(0)}]:3478` : `stun:${coturn.endpoint.ip}:3478`;
     const [alice, bob] = (await Promise.all(
-      ["alice", "bob"].map((host) => startLabNode(lab, host, { brokers, stun })),
+      ["alice", "bob"].map((host) => startLabNode(lab, host, { brokers, stun, ...strategies })),
     )) as [LabNode, LabNode];
     for (const node of [alice, bob]) {
       await node.until("stun", "up");
