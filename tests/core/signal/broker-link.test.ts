@@ -115,6 +115,30 @@ describe.skipIf(!isLab)("a link to mosquitto", () => {
     }
   });
 
+  test("says that all that is retained has come, after it has come, and at once where there is nothing", async () => {
+    const broker = await startMosquitto();
+    cleanUps.push(() => broker.close());
+    for (const url of [broker.url, broker.webSocketUrl]) {
+      const link = open(url);
+      await connected(link);
+      link.publish("p2pd/kept", Buffer.from("kept"), { retain: true, expirySeconds: 60 });
+      for (const [topic, expected] of [
+        ["p2pd/kept", ["kept", "all"]],
+        ["p2pd/none", ["all"]],
+      ] as const) {
+        const events: string[] = [];
+        const stop = link.subscribe(
+          topic,
+          (payload) => events.push(Buffer.from(payload).toString()),
+          (isAnswered) => events.push(isAnswered ? "all" : "failed"),
+        );
+        await until(() => events.includes("all"), 1000);
+        expect(events).toEqual([...expected]);
+        stop();
+      }
+    }
+  });
+
   test("notices that the broker is frozen, and comes back when it thaws", async () => {
     const broker = await startMosquitto();
     cleanUps.push(() => broker.close());
