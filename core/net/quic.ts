@@ -94,9 +94,12 @@ async function dial(own: Own, options: QuicConnectOptions): Promise<QuicPath> {
   checkTarget(own, options, what);
   let reason: P2pdError | undefined;
   let session: QuicSession | undefined;
+  const givenUp = Promise.withResolvers<never>();
+  givenUp.promise.catch(() => undefined);
   const giveUp = (error: P2pdError, name: CloseName): void => {
     reason ??= error;
-    if (session !== undefined) closeSession(session, name);
+    if (session !== undefined) closeWhenOpened(session, name);
+    givenUp.reject(reason);
   };
   const onAbort = (): void => giveUp(new P2pdError("aborted", `${what}: aborted`), "aborted");
   const timer = setTimeout(
@@ -111,7 +114,7 @@ async function dial(own: Own, options: QuicConnectOptions): Promise<QuicPath> {
       ...sessionOptions(0, own.options),
       handshakeTimeout: timeoutMs + 1000, // ours is first
     });
-    return await openPath(own, options, session, what);
+    return await Promise.race([openPath(own, options, session, what), givenUp.promise]);
   } catch (thrown) {
     const error = reason ?? sessionError(thrown, what);
     giveUp(error, error.code === "peer-key" ? "peerKey" : "aborted");
@@ -120,6 +123,17 @@ async function dial(own: Own, options: QuicConnectOptions): Promise<QuicPath> {
     clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/**
+ * A handshake that is broken off can cost another session of the listener its exporter secret: the runtime then shows
+ * none. So it is let run to its end, which its own time bounds.
+ */
+function closeWhenOpened(session: QuicSession, name: CloseName): void {
+  session.opened.then(
+    () => closeSession(session, name),
+    () => undefined,
+  );
 }
 
 /** Compares the listener's key, and proves ours. */

@@ -212,6 +212,34 @@ describe("Connecting by QUIC", () => {
     silent.close();
   });
 
+  test("and giving up one of two calls costs neither the other one nor the listener", async () => {
+    const bobs = await listener();
+    const from = await endpoint();
+    for (let round = 0; round < 40; round++) {
+      const calls = [0, 1].map(() => {
+        const controller = new AbortController();
+        const { signal } = controller;
+        const options = { remote: bobs.endpoint.local, expectedKey: bob.key, timeoutMs: 5000, signal };
+        return { controller, path: from.connect(options) };
+      });
+      const winner = await Promise.any(
+        calls.map(({ path }, index) => path.then((made) => ({ made, index }))),
+      );
+      const loser = calls[1 - winner.index];
+      loser?.controller.abort();
+      loser?.path.then(
+        (path) => path.abort(),
+        () => undefined,
+      );
+      winner.made.end();
+      const { closed } = collect(winner.made);
+      await settled(() => bobs.accepted.length === 2 * (round + 1));
+      for (const path of bobs.accepted.slice(-2)) path.end();
+      expect(await closed).toBeUndefined();
+    }
+    expect(bobs.endpoint.counters).toMatchObject({ accepted: 80, strangers: 0, failed: 0 });
+  }, 30_000);
+
   test("to an endpoint that accepts nobody is refused", async () => {
     const deaf = await endpoint({ credentials: bob.credentials });
     const from = await endpoint();
