@@ -57,6 +57,11 @@ export interface NatKind {
   readonly portPreservation: boolean;
   /** Whether even local ports get even external ones and odd ones odd (RFC 4787 section 4.2.2). */
   readonly portParity: boolean;
+  /**
+   * What was not measured but taken from the other protocol of the same router: how it filters (no server of RFC 5780
+   * can test that of TCP), how it maps and filters, or all, where no server could be asked so much. Absent: nothing.
+   */
+  readonly inferred?: "filtering" | "behaviour" | "all";
 }
 
 /** What was found of the path from one NIC address to the internet. */

@@ -12,9 +12,10 @@ import { Connections } from "./connections.ts";
 import { describeConnection, type Origin } from "./describe-connection.ts";
 import { type DialledSession, dial, type Target } from "./dial.ts";
 import { type Identity, openIdentity } from "./identity.ts";
-import type { InterfaceDescription } from "./interface.ts";
 import { Listener } from "./listener.ts";
 import { endOnLostAddresses } from "./lost-addresses.ts";
+import { describeNats, describeNicNat, type NatReport } from "./nat-report.ts";
+import { NatWatch } from "./nat-watch.ts";
 import { Network } from "./network.ts";
 import type {
   Connection,
@@ -51,6 +52,7 @@ export class Node implements NodeApi {
   readonly #opening = new Set<Promise<unknown>>();
   #listener!: Listener;
   #network!: Network;
+  #nat!: NatWatch;
   #signals!: Signals;
   #closed: Promise<void> | undefined;
 
@@ -102,13 +104,20 @@ export class Node implements NodeApi {
         stunServers: config.stunServers,
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         changed: () => {
-          node.#emit("network", { addr: node.address() });
-          node.#signals.publish();
+          node.#nat.check();
+          node.#networkChanged();
           endOnLostAddresses(node.connections(), world.nics());
         },
       });
+      node.#nat = new NatWatch(world, {
+        stunServers: config.stunServers,
+        nics: () => node.#network.used.map(({ nic }) => nic),
+        externalOf: (ip, family) => node.#network.externalOf(ip, family),
+        changed: () => node.#networkChanged(),
+      });
       node.#signals = node.#startSignals(options.log ?? SILENT);
       node.#signals.publish();
+      node.#nat.check();
       node.#listener.hear();
       // A task later, so that who awaits the start can subscribe first.
       const ready = (): void => node.#emit("ready", { id: node.id, addr: node.address() });
@@ -137,11 +146,26 @@ export class Node implements NodeApi {
       families: ([4, 6] as const).filter((family) => this.#listener.has(family)),
       interfaces: this.#network.used,
       brokers: this.#signals.brokers,
+      natOf: (ip) => this.#nat.profileOf(ip),
     });
   }
 
-  interfaces(): readonly InterfaceDescription[] {
-    return this.#network.interfaces.map((nic) => nic.describe());
+  interfaces(): ReturnType<NodeApi["interfaces"]> {
+    const { findings } = this.#nat;
+    return this.#network.interfaces.map((nic) => ({
+      ...nic.describe(),
+      nat: describeNicNat(findings.filter((one) => one.nic === nic.name)),
+    }));
+  }
+
+  async nat(wait = true): Promise<NatReport> {
+    if (wait) await this.#nat.settled();
+    return describeNats(this.#nat.findings);
+  }
+
+  async refreshNat(): Promise<NatReport> {
+    await this.#nat.refresh();
+    return describeNats(this.#nat.findings);
   }
 
   status(): readonly StatusPart[] {
@@ -261,6 +285,7 @@ export class Node implements NodeApi {
     const reason = new P2pdError("closed", "the node was stopped");
     this.#stopping.abort();
     this.#network.close();
+    this.#nat.close();
     this.#signals.close();
     this.#listener.close();
     this.#arrivals.stopWaiting();
@@ -269,6 +294,11 @@ export class Node implements NodeApi {
     await this.#listener.free();
     this.#listeners.clear();
     this.#identity.release();
+  }
+
+  #networkChanged(): void {
+    this.#emit("network", { addr: this.address() });
+    this.#signals.publish();
   }
 
   #refuseWhenClosed(): void {
