@@ -28,7 +28,8 @@ const FEWEST_FOR_PARITY = 10;
  */
 export function classifyNat(udp: NatObservations, tcp: NatObservations): NatProfile | undefined {
   if (udp.views.length === 0 && tcp.views.length === 0) return undefined;
-  const external = agreedAddress([...udp.views, ...tcp.views], udp.local.ip);
+  const possible = [...udp.views, ...tcp.views].filter((view) => !isImpossible(view));
+  const external = agreedAddress(possible, udp.local.ip);
   const udpKind = classifyOne(believable(udp, external));
   const tcpKind = classifyOne(believable(tcp, external));
   return {
@@ -167,7 +168,10 @@ function compareSeen(seen: ServerView["seen"]): Behaviour {
   return near.length > 0 ? "address-dependent" : "address-and-port-dependent";
 }
 
-/** Each server's samples have one vote; of votes that are even the one for a rule, for none comes by chance. */
+/**
+ * Each server's samples have one vote. Of votes that are even, the one for a rule counts, for none comes by chance; and
+ * `equal` before others, for a server that made its answers up could not know the local ports.
+ */
 export function judgeDelta(views: readonly ServerView[]): Delta {
   const verdicts = views.flatMap((view) => {
     const delta = classifyDelta(view.samples);
@@ -182,9 +186,10 @@ export function judgeDelta(views: readonly ServerView[]): Delta {
     votes.set(key, vote);
     vote.views.push(view);
   }
-  const isRule = ({ delta }: { delta: Delta }): number => Number(delta.type !== "random");
+  const weight = ({ delta: { type } }: { delta: Delta }): number =>
+    type === "equal" ? 2 : Number(type !== "random");
   const [winner] = [...votes.values()].sort(
-    (a, b) => b.views.length - a.views.length || isRule(b) - isRule(a),
+    (a, b) => b.views.length - a.views.length || weight(b) - weight(a),
   ) as [{ delta: Delta; views: ServerView[] }];
   const together = classifyDelta(inOrder(winner.views));
   return together?.type === winner.delta.type ? together : winner.delta;

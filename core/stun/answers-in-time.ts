@@ -4,8 +4,10 @@ import type { Time } from "../net/world.ts";
 export interface Patience {
   /** What must have come before stragglers are given up, as a share of all. */
   readonly share: number;
-  /** How long stragglers have, in milliseconds, from what the others took. */
+  /** How long stragglers have then, in milliseconds, from what the others took. */
   readonly extraMs: (tookMs: number) => number;
+  /** How long everyone has after the first answer, in milliseconds from what that took; absent: no limit. */
+  readonly longestMs?: (tookMs: number) => number;
   /** Gives up all that is missing. */
   readonly signal: AbortSignal;
 }
@@ -17,7 +19,7 @@ export interface Patience {
 export function answersInTime<T>(
   time: Time,
   questions: readonly Promise<T>[],
-  { share, extraMs, signal }: Patience,
+  { share, extraMs, longestMs, signal }: Patience,
 ): Promise<readonly (T | undefined)[]> {
   const beganMs = time.now();
   const outcomes: (T | undefined)[] = questions.map(() => undefined);
@@ -26,6 +28,10 @@ export function answersInTime<T>(
     let left = questions.length;
     let came = 0;
     let timer: { cancel(): void } | undefined;
+    const finishAfter = (delayMs: number): void => {
+      timer?.cancel();
+      timer = time.after(delayMs, finish, { background: true });
+    };
     const finish = (): void => {
       timer?.cancel();
       signal.removeEventListener("abort", finish);
@@ -39,8 +45,9 @@ export function answersInTime<T>(
         (answer) => {
           outcomes[i] = answer;
           came++;
-          if (came === needed)
-            timer = time.after(extraMs(time.now() - beganMs), finish, { background: true });
+          const tookMs = time.now() - beganMs;
+          if (came === 1 && longestMs !== undefined) finishAfter(longestMs(tookMs));
+          if (came === needed) finishAfter(extraMs(tookMs));
           settle();
         },
         () => settle(),

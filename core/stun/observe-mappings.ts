@@ -46,8 +46,13 @@ export interface MappingProbe {
 
 /** Servers whose word is asked on the allocation of ports; more would add packets and no certainty. */
 const MOST_SAMPLED = 3;
-/** Who has not answered when most have gets about as long again. */
-const STRAGGLERS = { share: 0.6, extraMs: (tookMs: number) => Math.max(80, 1.5 * tookMs) };
+/** One answer is no agreement; with two, others are waited for only as long as one repeated question takes. */
+const FIRST_ANSWERS = {
+  extraMs: (tookMs: number) => Math.max(100, 1.5 * tookMs),
+  longestMs: (tookMs: number) => Math.max(700, 2 * tookMs),
+};
+/** Who has not answered when most have gets a little longer. */
+const STRAGGLERS = { share: 0.6, extraMs: (tookMs: number) => Math.max(120, 1.5 * tookMs) };
 
 interface Candidate {
   readonly endpoint: Endpoint;
@@ -73,7 +78,12 @@ export async function observeMappings(
       seen: [...firstView(one).seen, ...(seen.get(one.endpoint) ?? [])],
       samples: samples.get(one.endpoint) ?? [],
     }));
-  const serverAt = (i: number): Endpoint => (chosen[i % chosen.length] as Candidate).endpoint;
+  const turns: Endpoint[] = [];
+  /** By turns, but in another order each time, so that no server sees odd or even ports alone. */
+  const serverAt = (i: number): Endpoint => {
+    while (turns.length <= i) turns.push(...shuffled(world, chosen).map(({ endpoint }) => endpoint));
+    return turns[i] as Endpoint;
+  };
   let asked = 0;
 
   const isTranslated = chosen.some(({ answer }) => !sameEndpoint(answer.mapped, probe.shared));
@@ -95,8 +105,8 @@ export async function observeMappings(
       );
     }
     const answers = await answersInTime(time, questions, {
-      share: 1 / servers.length,
-      extraMs: (tookMs) => Math.max(100, 1.5 * tookMs),
+      ...FIRST_ANSWERS,
+      share: 2 / servers.length,
       signal,
     });
     return servers.flatMap((endpoint, i) => {
@@ -156,11 +166,18 @@ function chooseServers(candidates: readonly Candidate[], localIp: string): reado
   return agreeing.toSorted((a, b) => a.answer.rttMs - b.answer.rttMs).slice(0, MOST_SAMPLED);
 }
 
-/** With the same address and another port, and with another address. */
+function shuffled<T>(world: Pick<World, "randomBytes">, all: readonly T[]): readonly T[] {
+  const keys = world.randomBytes(all.length);
+  return [...all.keys()].sort((a, b) => (keys[a] as number) - (keys[b] as number)).map((i) => all[i] as T);
+}
+
+/** With the same address and another port, and with another address: two of those, as one may be lost. */
 function otherEndpoints(endpoint: Endpoint, other: Endpoint | undefined): readonly Endpoint[] {
   if (other === undefined || !mayFollow(endpoint, other)) return [];
   const near = { ip: endpoint.ip, port: other.port };
-  return [near, other].filter((one) => !sameEndpoint(one, endpoint));
+  const far = { ip: other.ip, port: endpoint.port };
+  const all = [near, other, ...(sameEndpoint(far, other) ? [] : [far])];
+  return all.filter((one) => !sameEndpoint(one, endpoint));
 }
 
 /** A question whose port cannot be had is one that nobody answers. */

@@ -14,8 +14,14 @@ import {
 import { RUN_LENGTH } from "./probe-ports.ts";
 import { connectStun, type StunStream } from "./stun-stream.ts";
 
-/** A lost SYN costs systems a second; a new attempt comes sooner. */
-const ATTEMPT_MS = [300, 600, 3000];
+/**
+ * A lost SYN costs systems a second; of what all servers see a new attempt is made sooner. Where it was the answer that
+ * was lost, the second attempt only clears what the first has left at the server, so the third follows soon.
+ * Milliseconds.
+ */
+const EARLY_ATTEMPTS_MS = [250, 130, 270];
+const LAST_ATTEMPT_MS = 3000;
+const SHORTEST_ANSWER_MS = 200;
 /** Where systems choose ports for themselves; the one that all servers see is from here. */
 const SHARED_LOW = 49_152;
 const SHARED_SIZE = 16_000;
@@ -27,27 +33,30 @@ export async function observeTcp(world: ObserveWorld, options: ObserveOptions): 
   const [a = 0, b = 0] = world.randomBytes(2);
   const shared = { ip: localIp, port: SHARED_LOW + (((a << 8) | b) % SHARED_SIZE) };
 
-  async function ask(remote: Endpoint, local: Endpoint, isShared: boolean): Promise<BindingResult> {
-    const attempts = isShared ? ATTEMPT_MS : ATTEMPT_MS.slice(-1);
-    const stun = await connect(remote, local, isShared, attempts);
-    opened.push(stun);
-    if (signal.aborted) stun.stream.abort();
-    return await bindingRequest(stun, remote, { signal });
-  }
-
-  async function connect(
+  /** Connects and asks; where packets were lost, once more before the system would repeat them. */
+  async function ask(
     remote: Endpoint,
     local: Endpoint,
     isShared: boolean,
-    [timeoutMs = 0, ...others]: readonly number[],
-  ): Promise<StunStream> {
+    [attemptMs = LAST_ATTEMPT_MS, ...others]: readonly number[] = isShared ? EARLY_ATTEMPTS_MS : [],
+  ): Promise<BindingResult> {
+    const isLast = attemptMs === LAST_ATTEMPT_MS;
+    const beganMs = world.time.now();
+    let stun: StunStream | undefined;
     try {
       const tied = device === undefined ? {} : { device };
-      return await connectStun(world, { remote, local, shared: isShared, timeoutMs, signal, ...tied });
+      const place = { remote, local, shared: isShared, timeoutMs: attemptMs, signal, ...tied };
+      stun = await connectStun(world, place);
+      opened.push(stun);
+      if (signal.aborted) stun.stream.abort();
+      const tookMs = world.time.now() - beganMs;
+      const timeoutMs = isLast ? LAST_ATTEMPT_MS : Math.max(SHORTEST_ANSWER_MS, 3 * tookMs);
+      return await bindingRequest(stun, remote, { signal, timeoutMs });
     } catch (thrown) {
-      const again = thrown instanceof P2pdError && thrown.code === "timeout" && others.length > 0;
-      if (!again || signal.aborted) throw thrown;
-      return connect(remote, local, isShared, others);
+      if (!(thrown instanceof P2pdError) || thrown.code !== "timeout" || isLast || signal.aborted)
+        throw thrown;
+      stun?.stream.abort();
+      return ask(remote, local, isShared, others);
     }
   }
 

@@ -3,7 +3,7 @@
  * nothing that is sent meanwhile opens what they test.
  */
 import type { Endpoint } from "../ip.ts";
-import type { NatObservations } from "../nat/observations.ts";
+import type { NatObservations, ServerView } from "../nat/observations.ts";
 import { bindingRequest, type BindingResult } from "./binding.ts";
 import {
   type MappingProbe,
@@ -14,11 +14,14 @@ import {
 } from "./observe-mappings.ts";
 import { openRun } from "./probe-ports.ts";
 import { attachStun, type StunSocket } from "./stun-socket.ts";
-import { testFilter } from "./test-filter.ts";
+import { type Hearings, testFilter } from "./test-filter.ts";
 import { testHairpin } from "./test-hairpin.ts";
 
 /** A request is sent at 0, 80, 240 and 560 ms. */
 const RTO_MS = 80;
+/** The third sending of a question for an answer from elsewhere has so long for that at least. */
+const THIRD_SENT_MS = 3 * RTO_MS;
+const SHORTEST_WAIT_MS = 160;
 
 /** Rejects as `World.openUdp` does when no port can be had. */
 export async function observeUdp(world: ObserveWorld, options: ObserveOptions): Promise<NatObservations> {
@@ -28,6 +31,8 @@ export async function observeUdp(world: ObserveWorld, options: ObserveOptions): 
   const asked = new Map<Endpoint, Promise<BindingResult>>();
   const fresh: { socket: StunSocket; answer: Promise<BindingResult> }[] = [];
   const filtersEnd = new AbortController();
+  const beganMs = world.time.now();
+  let slowestMs = 0;
 
   async function open(port: number): Promise<StunSocket> {
     const local = { ip: localIp, port };
@@ -61,20 +66,29 @@ export async function observeUdp(world: ObserveWorld, options: ObserveOptions): 
         });
       },
     };
-    const mapping = observeMappings(world, probe, options);
+    const mapping = observeMappings(world, probe, {
+      ...options,
+      answered(rttMs) {
+        slowestMs = Math.max(slowestMs, rttMs);
+        options.answered(rttMs);
+      },
+    });
     const hearing = servers.map((server, i) =>
-      testFilter(world.time, ears[i] as StunSocket, server, asked.get(server) as Promise<BindingResult>, {
+      testFilter(ears[i] as StunSocket, server, asked.get(server) as Promise<BindingResult>, {
         rtoMs: RTO_MS,
         signal: AbortSignal.any([filtersEnd.signal, signal]),
         proven: () => filtersEnd.abort(),
       }),
     );
     const views = await mapping;
-    if (views.length === 0) filtersEnd.abort();
+    if (views.length === 0) return { local: shared.local, views };
+    const waitMs = beganMs + THIRD_SENT_MS + Math.max(SHORTEST_WAIT_MS, 3 * slowestMs) - world.time.now();
+    const deadline = world.time.after(Math.max(0, waitMs), () => filtersEnd.abort(), { background: true });
     const [hairpinned, heard] = await Promise.all([testHairpin(world, fresh, signal), Promise.all(hearing)]);
+    deadline.cancel();
     return {
       local: shared.local,
-      views: views.map((view) => ({ ...view, ...heard[servers.indexOf(view.endpoint)] })),
+      views: servers.flatMap((endpoint, i) => withHearings(views, endpoint, heard[i] as Hearings)),
       ...(hairpinned === undefined ? {} : { hairpinned }),
     };
   } finally {
@@ -83,4 +97,15 @@ export async function observeUdp(world: ObserveWorld, options: ObserveOptions): 
       stun.socket.close();
     }
   }
+}
+
+/** A server whose first answer came too late for the rest may yet have let hear from it. */
+function withHearings(
+  views: readonly ServerView[],
+  endpoint: Endpoint,
+  hearings: Hearings,
+): readonly ServerView[] {
+  const view = views.find((one) => one.endpoint === endpoint);
+  if (view !== undefined) return [{ ...view, ...hearings }];
+  return hearings.fromOtherAddress === "untested" ? [] : [{ endpoint, seen: [], samples: [], ...hearings }];
 }

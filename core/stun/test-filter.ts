@@ -6,12 +6,11 @@
 import { P2pdError } from "../errors.ts";
 import { type Endpoint, sameEndpoint } from "../ip.ts";
 import type { Hearing, ServerView } from "../nat/observations.ts";
-import type { Time } from "../net/world.ts";
 import { type BindingResult, bindingRequest } from "./binding.ts";
 import type { StunTransport } from "./exchange.ts";
 
 export interface FilterTest {
-  /** The RTO of `plain` and of the questions here, in milliseconds: sent at 0, 1, 3 and 7 times that. */
+  /** RTO in milliseconds. */
   readonly rtoMs: number;
   /** Ends it: the answers that have not come are not coming. */
   readonly signal: AbortSignal;
@@ -19,49 +18,44 @@ export interface FilterTest {
   readonly proven: () => void;
 }
 
-/** The least that the third sending has for its answer. */
-const SHORTEST_WAIT_MS = 160;
+export type Hearings = Pick<ServerView, "fromOtherAddress" | "fromOtherPort">;
+
+const UNTESTED: Hearings = { fromOtherAddress: "untested", fromOtherPort: "untested" };
 
 /**
- * Asks `server` over `ear`. `plain` is a question to the same server from another port: its answer tells how long to
- * wait, and where the server can answer from.
+ * Asks `server` over `ear`. `plain` is a question to the same server from another port: its answer tells that the
+ * server lives, and where it can answer from. Resolves when both answers have come, or on the signal.
  */
 export async function testFilter(
-  time: Time,
   ear: StunTransport,
   server: Endpoint,
   plain: Promise<BindingResult>,
   { rtoMs, signal, proven }: FilterTest,
-): Promise<Pick<ServerView, "fromOtherAddress" | "fromOtherPort">> {
-  const beganMs = time.now();
-  const end = new AbortController();
+): Promise<Hearings> {
   const ask = (changeIp: boolean): Promise<BindingResult | P2pdError> =>
-    bindingRequest(ear, server, {
-      changeIp,
-      changePort: true,
-      rtoMs,
-      maxRedirects: 0,
-      signal: AbortSignal.any([end.signal, signal]),
-    }).catch(asP2pdError);
-  const [address, port] = [ask(true), ask(false)];
-  const known = await plain.catch(asP2pdError);
-  if (known instanceof P2pdError) {
-    end.abort();
-    await Promise.all([address, port]);
-    return { fromOtherAddress: "untested", fromOtherPort: "untested" };
-  }
-  const { otherAddress: other, rttMs } = known;
-  const waitMs = 3 * rtoMs + Math.max(SHORTEST_WAIT_MS, 3 * rttMs) - (time.now() - beganMs);
-  const deadline = time.after(Math.max(0, waitMs), () => end.abort(), { background: true });
+    bindingRequest(ear, server, { changeIp, changePort: true, rtoMs, maxRedirects: 0, signal }).catch(
+      asP2pdError,
+    );
+  const questions = [ask(true), ask(false)] as const;
+  const known = await untilAborted(plain.catch(asP2pdError), signal);
+  if (known === undefined || known instanceof P2pdError) return UNTESTED;
+  const { otherAddress: other } = known;
   const isAble = other !== undefined && other.ip !== server.ip;
+  const [address, port] = questions;
   const fromOtherAddress = judge(await address, isAble, ({ from }) => isAble && sameEndpoint(from, other));
-  if (fromOtherAddress === "heard") {
-    proven();
-    end.abort();
-  }
-  const fromOtherPort = judge(await port, other !== undefined, ({ honoured }) => honoured);
-  deadline.cancel();
-  return { fromOtherAddress, fromOtherPort };
+  if (fromOtherAddress === "heard") proven();
+  return {
+    fromOtherAddress,
+    fromOtherPort: judge(await port, other !== undefined, ({ honoured }) => honoured),
+  };
+}
+
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  const end = Promise.withResolvers<undefined>();
+  const stop = (): void => end.resolve(undefined);
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop, { once: true });
+  return Promise.race([promise, end.promise]).finally(() => signal.removeEventListener("abort", stop));
 }
 
 function judge(

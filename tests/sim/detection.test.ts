@@ -29,6 +29,25 @@ for (const { name, settings } of CONFIGURATIONS) {
   );
 }
 
+const BAD: readonly StunBehaviour[] = ["dead", "ignores-change", "lies"];
+
+for (const { name, settings } of CONFIGURATIONS) {
+  simTest(
+    `${name}: recognised with 2 % loss, one server dead, one ignoring CHANGE-REQUEST, one lying`,
+    [1, 2, 3, 4],
+    async (sim) => {
+      const { profile } = await detect(sim, BAD);
+      for (const protocol of ["udp", "tcp"] as const) {
+        const kind = profile?.[protocol];
+        expect(
+          kind === undefined ? ["nothing"] : differences(kind, expectedKind(settings, protocol)),
+        ).toEqual([]);
+      }
+    },
+    behind(changeSettings(settings, { link: { delayMs: 25, loss: 0.02 } })),
+  );
+}
+
 /** From host alice, asking a server of each behaviour. */
 async function detect(sim: Simulation, behaviours: readonly StunBehaviour[]): Promise<NatDetection> {
   const servers = [];
