@@ -2,23 +2,57 @@
  * What a detection must say of a router with these settings, and in what it differs from that. Of the range only what
  * samples can show is compared: nothing outside of it, and where ports are drawn from all of it, most of it.
  */
-import type { DeltaType, NatKind, NatType } from "../../core/nat/nat-kind.ts";
+import type { DeltaType, NatKind, NatProfile, NatType } from "../../core/nat/nat-kind.ts";
+import type { TableEntry } from "./engine.ts";
 import type { NatSettings } from "./settings.ts";
 
 /** Where samples are spread over the whole range, so much of it is seen. */
 const SPREAD = 0.6;
 
-export interface ExpectedKind {
+/** What a detection got wrong of a router with these settings and this table. */
+export interface Misjudgement {
+  /** In words; empty if nothing is. */
+  readonly wrong: readonly string[];
+  /** Taken for "open" or "full cone", which it is not. */
+  readonly isTooOpen: boolean;
+}
+
+const OPENEST: readonly NatType[] = ["open-internet", "full-cone"];
+
+export function misjudgement(
+  profile: NatProfile | undefined,
+  settings: NatSettings,
+  table: readonly TableEntry[],
+): Misjudgement {
+  if (profile === undefined) return { wrong: ["nothing was found out"], isTooOpen: false };
+  const found = (["udp", "tcp"] as const).map((protocol) => {
+    const offset = preservedOffset(table.filter((entry) => entry.protocol === protocol));
+    const expected = expectedKind(settings, protocol, offset);
+    const { type } = profile[protocol];
+    return {
+      wrong: differences(profile[protocol], expected).map((text) => `${protocol} ${text}`),
+      isTooOpen: type !== expected.type && OPENEST.includes(type),
+    };
+  });
+  return { wrong: found.flatMap(({ wrong }) => wrong), isTooOpen: found.some(({ isTooOpen }) => isTooOpen) };
+}
+
+interface ExpectedKind {
   readonly type: NatType;
   readonly mapping: NatKind["mapping"];
   readonly filtering: NatKind["filtering"];
   readonly delta: DeltaType;
-  /** undefined: not compared. */
-  readonly value: number | undefined;
+  /** Of `preserving` external minus local port, which is the same for all ports but for multiples of the range. */
+  readonly value: number;
   readonly ports: readonly [low: number, high: number] | undefined;
 }
 
-export function expectedKind(settings: NatSettings, protocol: "udp" | "tcp"): ExpectedKind {
+/** `offset`: what `preservedOffset` says of the router's table. */
+function expectedKind(
+  settings: NatSettings,
+  protocol: "udp" | "tcp",
+  offset: number | undefined,
+): ExpectedKind {
   const { mapping, delta, blocked } = settings[protocol];
   const nothing = { delta: "not-applicable", value: 0, ports: undefined } as const;
   if (blocked) return { type: "blocked", mapping: "unknown", filtering: "unknown", ...nothing };
@@ -44,13 +78,13 @@ export function expectedKind(settings: NatSettings, protocol: "udp" | "tcp"): Ex
     mapping,
     filtering,
     delta: delta.kind,
-    value: delta.kind === "preserving" ? undefined : "step" in delta ? delta.step : 0,
+    value: delta.kind === "preserving" ? (offset ?? 0) : "step" in delta ? delta.step : 0,
     ports: settings.ports,
   };
 }
 
 /** What is wrong with `kind`, in words; empty if nothing is. */
-export function differences(kind: NatKind, expected: ExpectedKind): readonly string[] {
+function differences(kind: NatKind, expected: ExpectedKind): readonly string[] {
   const wrong: string[] = [];
   const compare = (what: string, saw: unknown, wanted: unknown): void => {
     if (saw !== wanted) wrong.push(`${what} ${String(saw)}, expected ${String(wanted)}`);
@@ -59,9 +93,10 @@ export function differences(kind: NatKind, expected: ExpectedKind): readonly str
   compare("mapping", kind.mapping, expected.mapping);
   compare("filtering", kind.filtering, expected.filtering);
   compare("delta", kind.delta.type, expected.delta);
-  if (expected.value !== undefined) compare("value", kind.delta.value, expected.value);
-  else if (kind.delta.value === 0) wrong.push("value 0, expected an offset");
   const { ports } = expected;
+  const size = ports === undefined || expected.delta !== "preserving" ? 0 : ports[1] - ports[0] + 1;
+  if (size === 0 || (kind.delta.value - expected.value) % size !== 0)
+    compare("value", kind.delta.value, expected.value);
   if (ports === undefined) {
     compare("range", kind.range?.join("-"), undefined);
     return wrong;
@@ -73,4 +108,11 @@ export function differences(kind: NatKind, expected: ExpectedKind): readonly str
   if (!isWithin || !isWide)
     wrong.push(`range ${low}-${high}, expected ${isSpread ? "most of " : "part of "}${ports.join("-")}`);
   return wrong;
+}
+
+/** External minus local port of most mappings of one protocol; undefined where there are none. */
+function preservedOffset(table: readonly TableEntry[]): number | undefined {
+  const offsets = table.map(({ internal, external }) => external.port - internal.port);
+  const count = (offset: number): number => offsets.filter((one) => one === offset).length;
+  return offsets.toSorted((a, b) => count(b) - count(a))[0];
 }
