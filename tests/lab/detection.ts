@@ -48,7 +48,7 @@ export async function runDetections(options: DetectionOptions): Promise<readonly
       void host.stdin.write(`${JSON.stringify({ localIp: lab.host("alice").ip4, servers })}\n`);
       await host.stdin.flush();
       const { value = '{"failure":"it ended"}' } = await lines.next();
-      const found = JSON.parse(value) as NatDetection & { readonly failure?: string };
+      const found = JSON.parse(value) as Partial<NatDetection> & { readonly failure?: string };
       const { ipv4 } = await lab.router("a").state();
       const { profile, elapsedMs = Number.NaN, failure } = found;
       const verdict = misjudgement(profile, now, ipv4);

@@ -35,7 +35,7 @@ const sockets = await Promise.all(
 
 ADDRESSES.forEach((hostname, address) => {
   PORTS.forEach((port, portNumber) => {
-    Bun.listen<undefined>({
+    Bun.listen({
       hostname,
       port,
       socket: {
