@@ -18,7 +18,7 @@ export function adviseNat(subjects: readonly AdviceSubject[]): readonly string[]
 }
 
 /** Whether where the next mapping will be can be told. */
-export function isPredictable({ type, delta }: NatKind): boolean {
+function isPredictable({ type, delta }: NatKind): boolean {
   return type !== "blocked" && (type !== "symmetric" || delta.type !== "random");
 }
 

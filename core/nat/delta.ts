@@ -13,7 +13,10 @@ const MAJORITY = 0.6;
 /** An offset that wraps is believed when more of it fits, as two numbers fit many sizes. */
 const WRAPPED_MAJORITY = 0.7;
 /** How many mappings of other hosts may have come between two of ours. */
-const MOST_BETWEEN = 256;
+const MOST_BETWEEN = 16;
+/** A counter that others move on often: nearly all pairs are of one counter, if few of them are next to each other. */
+const NOISY_MAJORITY = 0.8;
+const NOISY_EXACT = 0.3;
 /** How many times a range may fit into the distance of two local ports. */
 const MOST_WRAPS = 64;
 
@@ -57,25 +60,32 @@ function preservedOffset(samples: readonly MappingSample[]): number | undefined 
 
 /** A step from one mapping to the next: whatever the local port, or only while that advances by one. */
 function stepped(samples: readonly MappingSample[]): Delta | undefined {
-  const inRuns: number[] = [];
   const pairs = samples.slice(1).map((sample, i) => {
     const before = samples[i] as MappingSample;
     const mappings = sample.position - before.position;
-    const ports = sample.externalPort - before.externalPort;
     const isRun = sample.localPort - before.localPort === mappings;
-    if (isRun) inRuns.push(ports / mappings);
-    return { mappings, ports, isRun };
+    return { mappings, ports: sample.externalPort - before.externalPort, isRun };
   });
-  const step = mostCommon(inRuns.filter((one) => Number.isInteger(one) && one !== 0));
-  const following = inRuns.filter((one) => one === step).length;
-  if (step === undefined || following < 2 || following < MAJORITY * inRuns.length) return undefined;
+  const runs = pairs.filter(({ isRun }) => isRun);
   const jumps = pairs.filter(({ isRun }) => !isRun);
-  const goesOn = jumps.filter(({ mappings, ports }) => {
-    const made = ports / step;
-    return Number.isInteger(made) && made >= mappings && made <= mappings + MOST_BETWEEN;
-  }).length;
-  const isIndependent = jumps.length > 0 && goesOn >= jumps.length / 2;
-  return { type: isIndependent ? "independent" : "dependent", value: step };
+  const steps = runs.map(({ mappings, ports }) => ports / mappings).filter((one) => one !== 0);
+  const share = (step: number): number => steps.filter((one) => one === step).length / runs.length;
+  /** How many of some pairs can be of one counter, which other hosts may have moved on in between. */
+  const goingOn = (step: number, some: typeof pairs): number =>
+    some.filter(({ mappings, ports }) => {
+      const made = ports / step;
+      return Number.isInteger(made) && made >= mappings && made <= mappings + MOST_BETWEEN;
+    }).length;
+  const isCounter = (step: number): boolean => jumps.length > 0 && goingOn(step, jumps) >= jumps.length / 2;
+  // What others make adds to the step, so the smallest that explains the rest is the router's.
+  const noisy = [...new Set(steps)]
+    .filter((step) => Number.isInteger(step) && share(step) >= NOISY_EXACT)
+    .sort((a, b) => Math.abs(a) - Math.abs(b))
+    .find((step) => isCounter(step) && goingOn(step, pairs) >= NOISY_MAJORITY * pairs.length);
+  if (noisy !== undefined) return { type: "independent", value: noisy };
+  const step = mostCommon(steps.filter(Number.isInteger));
+  if (step === undefined || share(step) < MAJORITY || share(step) * runs.length < 2) return undefined;
+  return { type: isCounter(step) ? "independent" : "dependent", value: step };
 }
 
 /** Lowest and highest external port. */

@@ -71,7 +71,6 @@ test("version, addresses and status tell of the node", async () => {
 });
 
 test("what this version cannot do says so", async () => {
-  expect(await get("/p2p/nat")).toMatchObject({ status: 501, error: 27 });
   expect(await get("/portmap")).toMatchObject({ status: 501, error: 27 });
 });
 
