@@ -4,11 +4,12 @@
  * which are a `MappingProbe` each, and judges nothing.
  */
 import { P2pdError } from "../errors.ts";
-import { type Endpoint, sameEndpoint } from "../ip.ts";
+import { type Endpoint, familyOf, sameEndpoint } from "../ip.ts";
 import { agreedAddress, judgeDelta } from "../nat/classify.ts";
 import { externalRange } from "../nat/delta.ts";
 import type { MappingSample, ServerView } from "../nat/observations.ts";
 import type { World } from "../net/world.ts";
+import { implausible } from "./ask-servers.ts";
 import { answersInTime } from "./answers-in-time.ts";
 import { type BindingResult, mayFollow } from "./binding.ts";
 import { chooseRuns } from "./probe-ports.ts";
@@ -111,7 +112,8 @@ export async function observeMappings(
     });
     return servers.flatMap((endpoint, i) => {
       const answer = answers[i];
-      return answer === undefined ? [] : [{ endpoint, answer }];
+      const isLie = answer !== undefined && implausible(answer.mapped, familyOf(endpoint.ip)) !== undefined;
+      return answer === undefined || isLie ? [] : [{ endpoint, answer }];
     });
   }
 

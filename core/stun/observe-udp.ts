@@ -4,7 +4,7 @@
  */
 import type { Endpoint } from "../ip.ts";
 import type { NatObservations, ServerView } from "../nat/observations.ts";
-import { bindingRequest, type BindingResult } from "./binding.ts";
+import { bindingRequest, type BindingResult, mayFollow } from "./binding.ts";
 import {
   type MappingProbe,
   type ObserveOptions,
@@ -15,7 +15,7 @@ import {
 import { openRun } from "./probe-ports.ts";
 import { attachStun, type StunSocket } from "./stun-socket.ts";
 import { type Hearings, testFilter } from "./test-filter.ts";
-import { testHairpin } from "./test-hairpin.ts";
+import { type MappedSocket, testHairpin } from "./test-hairpin.ts";
 
 /** A request is sent at 0, 80, 240 and 560 ms. */
 const RTO_MS = 80;
@@ -29,7 +29,7 @@ export async function observeUdp(world: ObserveWorld, options: ObserveOptions): 
   const signal = AbortSignal.any([options.silence, options.signal]);
   const opened: StunSocket[] = [];
   const asked = new Map<Endpoint, Promise<BindingResult>>();
-  const fresh: { socket: StunSocket; answer: Promise<BindingResult> }[] = [];
+  const fresh: MappedSocket[] = [];
   const filtersEnd = new AbortController();
   const beganMs = world.time.now();
   let slowestMs = 0;
@@ -61,7 +61,10 @@ export async function observeUdp(world: ObserveWorld, options: ObserveOptions): 
           runs.push(...(await portOrNone(openRun(first, open, ({ socket }) => socket.close()))));
         return runs.map((socket, i) => {
           const answer = ask(socket, serverAt(i));
-          fresh.push({ socket, answer });
+          answer.then(
+            ({ from, mapped }) => void (mayFollow(from, mapped) && fresh.push({ socket, mapped })),
+            () => undefined,
+          );
           return { localPort: socket.local.port, answer };
         });
       },

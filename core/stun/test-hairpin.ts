@@ -4,28 +4,28 @@
  */
 import { type Endpoint, sameEndpoint } from "../ip.ts";
 import type { World } from "../net/world.ts";
-import type { BindingResult } from "./binding.ts";
 import type { StunSocket } from "./stun-socket.ts";
 
 const ROUNDS = 3;
 const ROUND_MS = 40;
 
+export interface MappedSocket {
+  readonly socket: StunSocket;
+  /** Its external endpoint. */
+  readonly mapped: Endpoint;
+}
+
 /**
- * Takes the first two of `sockets` that have been answered with one address. Resolves with whether either was heard by
- * the other within 120 ms, undefined where there are no two.
+ * Takes the first two of `sockets` that have one external address. Resolves with whether either was heard by the other
+ * within 120 ms, undefined where there are no two, or where nothing is translated.
  */
 export async function testHairpin(
   world: Pick<World, "time" | "randomBytes">,
-  sockets: readonly { readonly socket: StunSocket; readonly answer: Promise<BindingResult> }[],
+  sockets: readonly MappedSocket[],
   signal: AbortSignal,
 ): Promise<boolean | undefined> {
-  const answered: { socket: StunSocket; mapped: Endpoint }[] = [];
-  for (const { socket, answer } of sockets) {
-    const mapped = await settledNow(answer);
-    if (mapped !== undefined) answered.push({ socket, mapped: mapped.mapped });
-  }
-  const one = answered[0];
-  const two = answered.slice(1).find(({ mapped }) => mapped.ip === one?.mapped.ip);
+  const [one, ...others] = sockets;
+  const two = others.find(({ mapped }) => mapped.ip === one?.mapped.ip);
   if (one === undefined || two === undefined || sameEndpoint(one.mapped, one.socket.local)) return undefined;
   const token = world.randomBytes(24);
   return await new Promise<boolean>((resolve) => {
@@ -50,9 +50,4 @@ export async function testHairpin(
     if (signal.aborted) silent();
     else signal.addEventListener("abort", silent, { once: true });
   });
-}
-
-/** The answer, if it is there already. */
-function settledNow(answer: Promise<BindingResult>): Promise<BindingResult | undefined> {
-  return Promise.race([answer.catch(() => undefined), Promise.resolve(undefined)]);
 }
