@@ -1,7 +1,19 @@
 /** The JSON forms of what is known of NATs, with P2PD's numbers beside the names. */
 import { adviseNat, type AdviceSubject } from "../nat/advice.ts";
+import type { NatDetection } from "../stun/detect-nat.ts";
 import { DELTA_TYPE_NUMBERS, NAT_TYPE_NUMBERS, type NatKind, type NatProfile } from "../nat/nat-kind.ts";
-import type { NatFinding } from "./nat-watch.ts";
+
+/** What was found out for one NIC and family. */
+export interface NatFinding {
+  readonly nic: string;
+  readonly family: 4 | 6;
+  /** The NIC address that was asked from; it stands for the NIC's others. */
+  readonly ip: string;
+  /** Absent until something was measured. */
+  readonly detection?: NatDetection;
+  /** Why nothing could be measured. */
+  readonly failure?: string;
+}
 
 /** One protocol, as `GET /p2p/nat` shows it. */
 export interface NatKindDescription extends Omit<NatKind, "delta"> {

@@ -10,6 +10,8 @@ import { detectNat, type NatDetection } from "../stun/detect-nat.ts";
 import type { StunServer } from "../stun/server-url.ts";
 import { isContested } from "./default-nic.ts";
 import { addressesToAsk } from "./discover-external.ts";
+import { type NatFinding, summarise } from "./nat-report.ts";
+import type { StatusPart } from "./node-api.ts";
 
 export interface NatWatchOptions {
   readonly stunServers: readonly StunServer[];
@@ -19,18 +21,6 @@ export interface NatWatchOptions {
   readonly externalOf: (ip: string, family: Family) => readonly string[];
   /** Told when something was measured. */
   readonly changed: () => void;
-}
-
-/** One NIC and family. */
-export interface NatFinding {
-  readonly nic: string;
-  readonly family: Family;
-  /** The NIC address that was asked from; it stands for the NIC's others. */
-  readonly ip: string;
-  /** Absent until something was measured. */
-  readonly detection?: NatDetection;
-  /** Why nothing could be measured. */
-  readonly failure?: string;
 }
 
 interface Place {
@@ -121,6 +111,26 @@ export class NatWatch {
         ...(failure === undefined ? {} : { failure }),
       };
     });
+  }
+
+  get status(): StatusPart {
+    const part = "nat";
+    if (this.#options.stunServers.length === 0)
+      return { part, state: "off", detail: "no stunServers are configured" };
+    const { findings } = this;
+    const known = findings.flatMap(({ nic, family, detection }) => {
+      if (detection?.profile === undefined) return [];
+      const { type, delta } = summarise(detection.profile);
+      const ports =
+        delta.type === "not-applicable"
+          ? ""
+          : `, ports ${delta.type}${delta.value === 0 ? "" : ` (${delta.value})`}`;
+      return [`${nic} by IPv${family}: ${type}${ports}`];
+    });
+    if (known.length > 0) return { part, state: "up", detail: known.join("; ") };
+    if (this.#running.size > 0) return { part, state: "starting", detail: "being measured" };
+    const why = findings.find(({ failure }) => failure !== undefined)?.failure ?? "no server answered";
+    return { part, state: "down", detail: findings.length === 0 ? "no NIC leads to the internet" : why };
   }
 
   close(): void {

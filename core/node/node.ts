@@ -172,6 +172,7 @@ export class Node implements NodeApi {
     return [
       ...this.#listener.status(this.#arrivals.summary),
       this.#network.status,
+      this.#nat.status,
       ...this.#signals.status(),
       { part: "portmap", state: "off", detail: "this version asks no router to forward ports" },
     ];

@@ -7,25 +7,30 @@ import type { World } from "../net/world.ts";
 
 /** Ports of one run. */
 export const RUN_LENGTH = 6;
-/** The fifths of the port range that the runs are in, one after the other: up and down, never to the next. */
-const FIFTHS = [1, 3, 0, 4, 2];
+/** Where in the range the runs are, in quarters from its low end, one after the other: up and down, never to the next. */
+const PLACES = [1, 3, 0, 4, 2];
+/** Share of the range by which each is moved at random, so that no two measurements meet the same ports. */
+const JITTER = 0.05;
 /** Below are ports that systems and their services keep for themselves. */
 const LOWEST = 2048;
 const HIGHEST = 65_535;
 const TRIES = 8;
 
 /**
- * First ports of five runs within `low` to `high`; fewer distinct ones where the range is narrow.
+ * First ports of five runs from one end of `low` to `high` to the other, in so far as ports may be used there; some may
+ * be the same where the range is narrow.
  */
 export function chooseRuns(
   world: Pick<World, "randomBytes">,
   [low, high]: readonly [low: number, high: number] = [LOWEST, HIGHEST],
 ): readonly number[] {
-  const share = (Math.max(high, low) - low + 1) / FIFTHS.length;
-  return FIFTHS.map((fifth) => {
-    const room = Math.max(1, Math.floor(share) - RUN_LENGTH);
+  const first = Math.min(Math.max(low, LOWEST), HIGHEST - RUN_LENGTH + 1);
+  const room = Math.max(0, high - RUN_LENGTH + 1 - first);
+  const jitter = Math.floor(JITTER * room);
+  return PLACES.map((quarter) => {
     const [a = 0, b = 0] = world.randomBytes(2);
-    return Math.min(HIGHEST - RUN_LENGTH, Math.floor(low + fifth * share) + (((a << 8) | b) % room));
+    const moved = ((a << 8) | b) % (jitter + 1);
+    return first + Math.floor((quarter * (room - jitter)) / 4) + moved;
   });
 }
 
