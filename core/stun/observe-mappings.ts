@@ -4,7 +4,7 @@
  * which are a `MappingProbe` each, and judges nothing.
  */
 import { P2pdError } from "../errors.ts";
-import { type Endpoint, familyOf, sameEndpoint } from "../ip.ts";
+import { type Endpoint, familyOf, sameEndpoint, scopeOf } from "../ip.ts";
 import { agreedAddress, judgeDelta } from "../nat/classify.ts";
 import { externalRange } from "../nat/delta.ts";
 import type { MappingSample, ServerView } from "../nat/observations.ts";
@@ -112,8 +112,7 @@ export async function observeMappings(
     });
     return servers.flatMap((endpoint, i) => {
       const answer = answers[i];
-      const isLie = answer !== undefined && implausible(answer.mapped, familyOf(endpoint.ip)) !== undefined;
-      return answer === undefined || isLie ? [] : [{ endpoint, answer }];
+      return answer === undefined || isLie(endpoint, answer.mapped) ? [] : [{ endpoint, answer }];
     });
   }
 
@@ -166,6 +165,13 @@ function chooseServers(candidates: readonly Candidate[], localIp: string): reado
   const external = agreedAddress(candidates.map(firstView), localIp);
   const agreeing = candidates.filter(({ answer }) => external === undefined || answer.mapped.ip === external);
   return agreeing.toSorted((a, b) => a.answer.rttMs - b.answer.rttMs).slice(0, MOST_SAMPLED);
+}
+
+/** Nobody outside of this machine or network can see us at an address that is for inside. */
+function isLie(server: Endpoint, mapped: Endpoint): boolean {
+  const scope = scopeOf(mapped.ip);
+  const isInside = scope === "loopback" || scope === "link-local";
+  return implausible(mapped, familyOf(server.ip)) !== undefined || (isInside && scope !== scopeOf(server.ip));
 }
 
 function shuffled<T>(world: Pick<World, "randomBytes">, all: readonly T[]): readonly T[] {
