@@ -31,11 +31,13 @@ export function classifyNat(udp: NatObservations, tcp: NatObservations): NatProf
   const possible = [...udp.views, ...tcp.views].filter((view) => !isImpossible(view));
   const external = agreedAddress(possible, udp.local.ip);
   const udpKind = classifyOne(believable(udp, external));
-  const tcpKind = classifyOne(believable(tcp, external));
+  const believed = believable(tcp, external);
+  const tcpKind = classifyOne(believed);
+  const isSampled = classifyDelta(inOrder(believed.views)) !== undefined;
   return {
     ...(external === undefined ? {} : { external }),
     udp: udpKind ?? BLOCKED,
-    tcp: tcpKind === undefined ? likeUdp(udpKind ?? BLOCKED) : withBehaviourOf(tcpKind, udpKind),
+    tcp: tcpKind === undefined ? likeUdp(udpKind ?? BLOCKED) : withBehaviourOf(tcpKind, udpKind, isSampled),
   };
 }
 
@@ -204,12 +206,16 @@ function likeUdp(udp: NatKind): NatKind {
   return udp.type === "blocked" ? BLOCKED : { ...udp, inferred: "all" };
 }
 
-/** RFC 5780 has no way to test how TCP is filtered, and one address of one server none to tell how it is mapped. */
-function withBehaviourOf(tcp: NatKind, udp: NatKind | undefined): NatKind {
-  if (udp === undefined || udp.delta.type !== tcp.delta.type) return tcp;
-  const { type, mapping, filtering } = udp;
-  if (tcp.mapping === "unknown" && mapping !== "unknown")
-    return { ...tcp, type, mapping, filtering, inferred: "behaviour" };
-  if (tcp.mapping !== mapping || filtering === "unknown") return tcp;
-  return { ...tcp, type, filtering, inferred: "filtering" };
+/**
+ * RFC 5780 has no way to test how TCP is filtered, one address of one server none to tell how it is mapped, and servers
+ * that take few connections none to tell how ports are picked.
+ */
+function withBehaviourOf(tcp: NatKind, udp: NatKind | undefined, isSampled: boolean): NatKind {
+  if (udp === undefined) return tcp;
+  const { type, mapping, filtering, delta } = udp;
+  const mayMapAlike = tcp.mapping === "unknown" || tcp.mapping === mapping;
+  if (!isSampled && tcp.delta.type !== "not-applicable" && mayMapAlike) return likeUdp(udp);
+  if (delta.type !== tcp.delta.type || !mayMapAlike) return tcp;
+  if (tcp.mapping !== mapping) return { ...tcp, type, mapping, filtering, inferred: "behaviour" };
+  return filtering === "unknown" ? tcp : { ...tcp, type, filtering, inferred: "filtering" };
 }

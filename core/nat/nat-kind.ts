@@ -59,7 +59,7 @@ export interface NatKind {
   readonly portParity: boolean;
   /**
    * What was not measured but taken from the other protocol of the same router: how it filters (no server of RFC 5780
-   * can test that of TCP), how it maps and filters, or all, where no server could be asked so much. Absent: nothing.
+   * can test that of TCP), how it maps and filters, or all, where servers could not be asked so much. Absent: nothing.
    */
   readonly inferred?: "filtering" | "behaviour" | "all";
 }

@@ -23,6 +23,8 @@ export interface NatWatchOptions {
   readonly changed: () => void;
 }
 
+const NO_SERVERS = "no stunServers are configured";
+
 interface Place {
   readonly key: string;
   readonly nic: string;
@@ -102,7 +104,7 @@ export class NatWatch {
   /** One entry for each NIC and family that can be measured. */
   get findings(): readonly NatFinding[] {
     return this.#places().map(({ key, nic, family, ip }) => {
-      const { detection, failure } = this.#kept.get(key) ?? {};
+      const { detection, failure = this.#hopeless } = this.#kept.get(key) ?? {};
       return {
         nic,
         family,
@@ -115,8 +117,7 @@ export class NatWatch {
 
   get status(): StatusPart {
     const part = "nat";
-    if (this.#options.stunServers.length === 0)
-      return { part, state: "off", detail: "no stunServers are configured" };
+    if (this.#hopeless !== undefined) return { part, state: "off", detail: NO_SERVERS };
     const { findings } = this;
     const known = findings.flatMap(({ nic, family, detection }) => {
       if (detection?.profile === undefined) return [];
@@ -136,6 +137,11 @@ export class NatWatch {
   close(): void {
     this.#isClosed = true;
     for (const { stop } of this.#running.values()) stop.abort();
+  }
+
+  /** Why nothing will ever be measured. */
+  get #hopeless(): string | undefined {
+    return this.#options.stunServers.length === 0 ? NO_SERVERS : undefined;
   }
 
   #places(): readonly Place[] {

@@ -28,11 +28,14 @@ export function answersInTime<T>(
     let left = questions.length;
     let came = 0;
     let timer: { cancel(): void } | undefined;
+    let isOver = false;
     const finishAfter = (delayMs: number): void => {
       timer?.cancel();
+      if (isOver) return;
       timer = time.after(delayMs, finish, { background: true });
     };
     const finish = (): void => {
+      isOver = true;
       timer?.cancel();
       signal.removeEventListener("abort", finish);
       resolve([...outcomes]);

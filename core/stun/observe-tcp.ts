@@ -28,7 +28,8 @@ const SHARED_SIZE = 16_000;
 
 export async function observeTcp(world: ObserveWorld, options: ObserveOptions): Promise<NatObservations> {
   const { localIp, device } = options;
-  const signal = AbortSignal.any([options.silence, options.signal]);
+  const end = new AbortController();
+  const signal = AbortSignal.any([end.signal, options.silence, options.signal]);
   const opened: StunStream[] = [];
   const [a = 0, b = 0] = world.randomBytes(2);
   const shared = { ip: localIp, port: SHARED_LOW + (((a << 8) | b) % SHARED_SIZE) };
@@ -77,6 +78,7 @@ export async function observeTcp(world: ObserveWorld, options: ObserveOptions): 
     const views = await observeMappings(world, probe, options);
     return { local: shared, views };
   } finally {
+    end.abort();
     // Reset, not ended: the router may forget it at once, and so may this machine.
     for (const { stream } of opened) stream.abort();
   }

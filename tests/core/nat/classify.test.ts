@@ -209,6 +209,13 @@ describe("TCP", () => {
   });
 });
 
+test("TCP is UDP's kind where servers took too few connections to tell how ports are picked", () => {
+  const few = [1, 2].map((n) => ({ ...view(n, {}), samples: view(n, {}).samples.slice(0, 2) }));
+  const udp = { local: LOCAL, views: [view(1, { fromOtherAddress: "silent", fromOtherPort: "heard" })] };
+  const { tcp } = classify(udp, { local: LOCAL, views: few });
+  expect(tcp).toMatchObject({ type: "restricted", delta: { type: "equal" }, inferred: "all" });
+});
+
 test("parity is reported where all ports keep it, range as far as it was seen, hairpinning where it was tested", () => {
   const even = classify({ local: LOCAL, views: [view(1, {}, { shift: 4000 })], hairpinned: true }).udp;
   expect(even).toMatchObject({
