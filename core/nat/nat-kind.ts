@@ -71,3 +71,13 @@ export interface NatProfile {
   readonly udp: NatKind;
   readonly tcp: NatKind;
 }
+
+/** Of two hosts in one network: what the router does to the world is nothing to them. */
+export const UNTRANSLATED: NatKind = {
+  type: "open-internet",
+  mapping: "endpoint-independent",
+  filtering: "endpoint-independent",
+  delta: { type: "not-applicable", value: 0 },
+  portPreservation: true,
+  portParity: true,
+};

@@ -30,6 +30,7 @@ import type { NodeConfig } from "./node-config.ts";
 import { composeAddress } from "./own-address.ts";
 import { Peers } from "./peers.ts";
 import { Pipe } from "./pipe.ts";
+import { Punching } from "./punching.ts";
 import { resolveTarget } from "./resolve-target.ts";
 import { Services } from "./services.ts";
 import { Signals } from "./signals.ts";
@@ -370,6 +371,13 @@ export class Node implements NodeApi {
   #startSignals(log: Log): Signals {
     const { mqttBrokers, strategies } = this.#config;
     const { machineId: machine, credentials } = this.#identity;
+    const punching = new Punching(this.#world, {
+      credentials,
+      stunServers: this.#config.stunServers,
+      nics: () => this.#network.used.map(({ nic }) => nic),
+      profile: (ip) => this.#nat.profile(ip),
+    });
+    punching.prepare();
     return new Signals(this.#world, {
       identity: this.#identity,
       brokers: mqttBrokers,
@@ -380,6 +388,8 @@ export class Node implements NodeApi {
         const own = { machine, nics: this.#world.nics(), externals: this.#network.externals };
         return { own, credentials, quic: this.#listener.quic, signal: this.#stopping.signal };
       },
+      punching: () => (strategies.includes("punch") ? punching : undefined),
+      signal: this.#stopping.signal,
       connected: (session, stream, path) => this.#arrivals.greeted(session, stream, path),
     });
   }

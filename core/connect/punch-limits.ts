@@ -1,0 +1,16 @@
+/** The budget of punches: what one open may cost a router, and what a peer may have us do. See docs/punching.md. */
+
+/** Datagrams to the peer in one punch over UDP, all pairs together. */
+export const MAX_PACKETS = 4096;
+/** UDP sockets at once in one punch. */
+export const MAX_SOCKETS = 320;
+/** Between two datagrams of a search: 500 a second. */
+export const SEARCH_PACE_MS = 2;
+/** How long a punch over UDP goes on, from the first datagram: where the ports are known, and where they are searched. */
+export const PUNCH_MS = 4000;
+export const SEARCH_MS = 8500;
+/** Punches at a time that peers have us take part in: one peer's, and everybody's. */
+export const MAX_OF_PEER = 4;
+export const MAX_AT_ONCE = 32;
+/** Punches with fresh samples in one open. */
+export const MAX_ROUNDS = 3;
