@@ -15,7 +15,11 @@ const NEAR_LEAD_MS = 40;
 /** Of one on this machine, where whatever is closed refuses at once and a slow answer only means a busy machine. */
 const SAME_MACHINE_LEAD_MS = 2000;
 
+/** Before an address that only a VPN could lead to: a guess should not move the counters of a router that is punched. */
+const GUESS_LEAD_MS = 500;
+
 const SAME_MACHINE = "this machine";
+const GUESS = "NIC address";
 
 export interface OwnNetworks {
   readonly machine: string;
@@ -51,9 +55,12 @@ export function planDirect(
   own: OwnNetworks,
   transports: readonly ("tcp" | "udp")[],
 ): readonly DirectCandidate[] {
-  return placesOf(peer, own).flatMap(({ endpoint, kind, near }): DirectCandidate[] => {
+  const places = placesOf(peer, own);
+  return places.flatMap(({ endpoint, kind, near }, place): DirectCandidate[] => {
     const isHere = kind === SAME_MACHINE;
-    const leadMs = isHere ? SAME_MACHINE_LEAD_MS : near ? NEAR_LEAD_MS : FAR_LEAD_MS;
+    const isGuessNext = kind !== GUESS && !near && places[place + 1]?.kind === GUESS;
+    const farLeadMs = isGuessNext ? GUESS_LEAD_MS : FAR_LEAD_MS;
+    const leadMs = isHere ? SAME_MACHINE_LEAD_MS : near ? NEAR_LEAD_MS : farLeadMs;
     const order = near ? (["tcp", "udp"] as const) : (["udp", "tcp"] as const);
     // Loopback loses nothing, so that QUIC there would only cost more.
     const wanted =
@@ -103,7 +110,7 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   }
   // A private address of a network we are not in may still have a route, over a VPN.
   for (const { address, port, family } of peer.nics)
-    if (hasFamily(family, own.nics)) add(address, port, "NIC address", false);
+    if (hasFamily(family, own.nics)) add(address, port, GUESS, false);
   return places.slice(0, MAX_DIRECT_ENDPOINTS);
 }
 

@@ -6,9 +6,8 @@ export const MAX_PACKETS = 4096;
 export const MAX_SOCKETS = 320;
 /** Between two datagrams of a search: 500 a second. */
 export const SEARCH_PACE_MS = 2;
-/** How long a punch over UDP goes on, from the first datagram: where the ports are known, and where they are searched. */
-export const PUNCH_MS = 4000;
-export const SEARCH_MS = 8500;
+/** How long a punch over UDP goes on from its first datagram, by the plan's method. */
+export const PUNCH_MS = { certain: 2800, window: 1600, search: 8000 } as const;
 /** Punches at a time that peers have us take part in: one peer's, and everybody's. */
 export const MAX_OF_PEER = 4;
 export const MAX_AT_ONCE = 32;

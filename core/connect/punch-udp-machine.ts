@@ -9,7 +9,7 @@
  * listens there; the caller, having heard an echo, connects. So the caller nominates, and nothing more is said.
  */
 import { ANY_PORT, type PunchPart, type PunchPlan, UNKNOWN_PORT } from "../nat/punch-plan.ts";
-import { PUNCH_MS, SEARCH_MS, SEARCH_PACE_MS } from "./punch-limits.ts";
+import { PUNCH_MS, SEARCH_PACE_MS } from "./punch-limits.ts";
 
 export type UdpPunchAction =
   /** `number` is the shot's. */
@@ -149,7 +149,7 @@ export class UdpPunchMachine {
   }
 
   get #lifeMs(): number {
-    return this.#search ? SEARCH_MS : PUNCH_MS;
+    return PUNCH_MS[this.#options.method];
   }
 
   #goDirect(nowMs: number, actions: UdpPunchAction[]): void {

@@ -374,8 +374,8 @@ export class Node implements NodeApi {
     const punching = new Punching(this.#world, {
       credentials,
       stunServers: this.#config.stunServers,
-      nics: () => this.#network.used.map(({ nic }) => nic),
-      profile: (ip) => this.#nat.profile(ip),
+      network: this.#network,
+      nat: this.#nat,
     });
     punching.prepare();
     return new Signals(this.#world, {
@@ -386,7 +386,8 @@ export class Node implements NodeApi {
       connectBack: () => {
         if (!strategies.includes("reverse")) return undefined;
         const own = { machine, nics: this.#world.nics(), externals: this.#network.externals };
-        return { own, credentials, quic: this.#listener.quic, signal: this.#stopping.signal };
+        const delayMs = strategies.includes("punch") ? punching.quietMs : 0;
+        return { own, credentials, quic: this.#listener.quic, delayMs, signal: this.#stopping.signal };
       },
       punching: () => (strategies.includes("punch") ? punching : undefined),
       signal: this.#stopping.signal,

@@ -6,22 +6,23 @@ import type { PunchPlace } from "../connect/punch-pairs.ts";
 import type { PunchSetting } from "../connect/punch-sides.ts";
 import { type Endpoint, type Family, scopeOf } from "../ip.ts";
 import type { NatKind, NatProfile } from "../nat/nat-kind.ts";
-import type { Credentials, Nic, World } from "../net/world.ts";
+import type { Credentials, World } from "../net/world.ts";
 import type { StunServer } from "../stun/server-url.ts";
 import { isContested } from "./default-nic.ts";
 import { addressesToAsk } from "./discover-external.ts";
+import type { NatWatch } from "./nat-watch.ts";
+import type { Network } from "./network.ts";
 
 export interface PunchingOptions {
   readonly credentials: Credentials;
   readonly stunServers: readonly StunServer[];
-  /** The NICs that connections go by, as they are now. */
-  readonly nics: () => readonly Nic[];
-  /** What is known of the NAT in front of an address; waits while it is being measured. */
-  readonly profile: (ip: string) => Promise<NatProfile | undefined>;
+  readonly network: Pick<Network, "used">;
+  readonly nat: Pick<NatWatch, "profile" | "findings">;
 }
 
 /** A measurement that is under way is worth so long a wait. */
 const PROFILE_WAIT_MS = 1000;
+const QUIET_MS = 300;
 const MAX_SERVERS = 4;
 /** Names of servers are looked up again after this. */
 const LOOKED_UP_MS = 600_000;
@@ -53,6 +54,16 @@ export class Punching implements PunchSetting {
     this.#options = options;
   }
 
+  /**
+   * How long connections that peers ask for should wait, in milliseconds: behind a NAT whose next port depends on the
+   * last packet of this host, what they send would take the ports that a punch has foreseen.
+   */
+  get quietMs(): number {
+    const known = this.#options.nat.findings.flatMap(({ detection }) => detection?.profile ?? []);
+    const kinds = known.flatMap(({ udp, tcp }) => [udp, tcp]);
+    return kinds.some(({ delta }) => delta.type === "dependent") ? QUIET_MS : 0;
+  }
+
   /** Looks the servers up, so that a punch need not. */
   prepare(): void {
     for (const family of [4, 6] as const) void this.servers(family);
@@ -73,10 +84,9 @@ export class Punching implements PunchSetting {
   /** One address of each NIC and family, those of the best NICs first. */
   readonly places = async (): Promise<readonly PunchPlace[]> => {
     const all = this.world.nics();
-    const candidates = this.#options
-      .nics()
-      .filter(({ up, kind }) => up && kind !== "loopback")
-      .flatMap((nic) =>
+    const candidates = this.#options.network.used
+      .filter(({ nic: { up, kind } }) => up && kind !== "loopback")
+      .flatMap(({ nic }) =>
         ([4, 6] as const).flatMap((family) => {
           const [ip] = addressesToAsk(all, nic, family);
           const own = nic.addresses.find((address) => address.ip === ip);
@@ -99,7 +109,7 @@ export class Punching implements PunchSetting {
     const late = new Promise<undefined>((resolve) => {
       waited = () => resolve(undefined);
     });
-    const found = await Promise.race([this.#options.profile(ip), late]);
+    const found = await Promise.race([this.#options.nat.profile(ip), late]);
     timer.cancel();
     if (found !== undefined || scopeOf(ip) !== "public") return found;
     return { external: ip, udp: FIREWALLED, tcp: FIREWALLED };

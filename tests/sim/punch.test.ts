@@ -27,6 +27,8 @@ const PAIRS: readonly (readonly [caller: string, called: string])[] = [
   ["symmetric/dependent", "symmetric/equal"],
   ["symmetric/independent", "symmetric/independent"],
   ["symmetric/preserving", "symmetric/independent"],
+  ["symmetric/equal", "symmetric/dependent"],
+  ["symmetric/dependent", "symmetric/independent"],
   ["restricted/equal", "symmetric/random"],
   ["symmetric/random", "restricted/equal"],
   ["symmetric/random", "port-restricted/equal"],
