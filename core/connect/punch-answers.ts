@@ -16,6 +16,7 @@ import {
   type PunchedPath,
   type PunchSetting,
   runPlans,
+  sidesOf,
   type Transport,
 } from "./punch-sides.ts";
 import type { Note } from "./race.ts";
@@ -97,18 +98,17 @@ export class PunchAnswers {
       offered.map(async (pair): Promise<PairOfSides | undefined> => {
         const place = placeFor(places, pair);
         const near = pair.near === true;
-        const ip = pair.udp?.ip ?? pair.tcp?.ip;
-        if (place === undefined || ip === undefined) return undefined;
-        const refusal = refuseTarget(ip, near, place, options.peer);
+        const ips = [pair.udp?.ip, pair.tcp?.ip].filter((ip) => ip !== undefined);
+        if (place === undefined || ips.length === 0) return undefined;
+        const [refusal] = ips.flatMap((ip) => refuseTarget(ip, near, place, options.peer) ?? []);
         if (refusal !== undefined) {
           note("left out", refusal);
           return undefined;
         }
         const wanted = transports.filter((transport) => pair[transport] !== undefined);
-        return {
-          own: await gatherPair(this.#options, { place, near }, wanted, signal, note),
-          theirs: pair,
-        };
+        const isTcpWorthIt = pair.udp === undefined || place.profile?.udp.type === "blocked";
+        const gathering = { place, near, transports: wanted, isTcpWorthIt, signal, note };
+        return { own: await gatherPair(this.#options, gathering), theirs: pair };
       }),
     );
     const ownSecret = this.#options.world
@@ -133,14 +133,14 @@ export class PunchAnswers {
       },
     );
     // With no plan the caller still gets our side: it tells the same reason from it.
-    const hasSide = own.some((pair) => pair?.own.udp !== undefined);
+    const sides = own.map((pair) => (pair === undefined ? {} : sidesOf(pair.own)));
+    const hasSide = sides.some(({ udp, tcp }) => (udp ?? tcp) !== undefined);
     if (!hasSide) {
       const text =
         places.length === 0 ? "it knows nothing of its NAT yet" : "it has no port for any of your addresses";
       reply({ accepted: false, code: "unavailable", text });
       return;
     }
-    const sides = own.map((pair) => (pair?.own.udp === undefined ? {} : { udp: pair.own.udp.side }));
     reply({ accepted: true, address: this.#options.address(), punch: { secret: ownSecret, pairs: sides } });
     if (running.length === 0) throw new P2pdError("unavailable", impossible.join("; "));
     await Promise.allSettled(running);

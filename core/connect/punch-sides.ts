@@ -4,14 +4,17 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, familyOf } from "../ip.ts";
-import { UNTRANSLATED } from "../nat/nat-kind.ts";
+import { gatherNeeds } from "../nat/gather-needs.ts";
+import { type NatKind, UNTRANSLATED } from "../nat/nat-kind.ts";
 import { planPunch } from "../nat/plan-punch.ts";
-import { type PunchPlan, type PunchSide, UNKNOWN_PORT } from "../nat/punch-plan.ts";
+import { type PunchPart, type PunchPlan, type PunchSide, UNKNOWN_PORT } from "../nat/punch-plan.ts";
 import type { Credentials, SecureStream, World } from "../net/world.ts";
 import type { SignalPunchPair } from "../wire/signal-punch.ts";
+import { type GatheredTcp, gatherTcpSide } from "./gather-tcp.ts";
 import { type GatheredUdp, gatherUdpSide } from "./gather-udp.ts";
-import { MAX_PACKETS } from "./punch-limits.ts";
+import { MAX_PACKETS, PUNCH_TCP_MS } from "./punch-limits.ts";
 import type { PunchPlace } from "./punch-pairs.ts";
+import { punchTcp } from "./punch-tcp.ts";
 import { punchUdp } from "./punch-udp.ts";
 import type { Note } from "./race.ts";
 
@@ -25,14 +28,6 @@ export interface PunchSetting {
   readonly servers: (family: 4 | 6) => Promise<readonly Endpoint[]>;
 }
 
-/** Our side of one pair. */
-export interface GatheredPair {
-  readonly place: PunchPlace;
-  readonly near: boolean;
-  readonly udp?: GatheredUdp;
-  close(): void;
-}
-
 export interface PunchedPath {
   readonly stream: SecureStream;
   readonly transport: Transport;
@@ -40,39 +35,85 @@ export interface PunchedPath {
   readonly rttMs: number;
 }
 
+/** Our side of one pair. */
+export interface GatheredPair {
+  readonly place: PunchPlace;
+  readonly near: boolean;
+  readonly udp?: GatheredUdp;
+  readonly tcp?: GatheredTcp;
+  close(): void;
+}
+
+export interface GatherPairOptions {
+  readonly place: PunchPlace;
+  readonly near: boolean;
+  readonly transports: readonly Transport[];
+  /** Whether TCP is gathered even where that takes a server's answer, which comes later than over UDP. */
+  readonly isTcpWorthIt: boolean;
+  readonly signal: AbortSignal;
+  readonly note: Note;
+}
+
 /** Gathers what can be; what cannot is told. Rejects with `aborted`. */
 export async function gatherPair(
   { world, servers }: PunchSetting,
-  { place, near }: { readonly place: PunchPlace; readonly near: boolean },
-  transports: readonly Transport[],
-  signal: AbortSignal,
-  note: Note,
+  { place, near, transports, isTcpWorthIt, signal, note }: GatherPairOptions,
 ): Promise<GatheredPair> {
   const { ip: localIp, device, profile } = place;
   const external = profile?.external ?? localIp;
   const known = near ? [] : await servers(familyOf(localIp));
-  const common = { localIp, device, signal, note, servers: known, ip: near ? localIp : external };
-  let udp: GatheredUdp | undefined;
-  if (transports.includes("udp") && world.openQuic !== undefined) {
+  const common = { localIp, device, signal, note, ip: near ? localIp : external };
+  const attempt = async <T>(name: string, gather: () => Promise<T> | undefined): Promise<T | undefined> => {
     try {
-      const kind = near ? UNTRANSLATED : profile?.udp;
-      if (kind === undefined) throw new P2pdError("unavailable", "nothing is known of the NAT yet");
-      if (kind.type === "blocked") throw new P2pdError("unavailable", "UDP is blocked here");
-      udp = await gatherUdpSide(world, { ...common, kind });
+      return await gather();
     } catch (thrown) {
-      if (signal.aborted) throw thrown;
-      note("not gathered", `UDP from ${localIp}: ${toP2pdError(thrown).message}`);
+      if (!signal.aborted) note("not gathered", `${name} from ${localIp}: ${toP2pdError(thrown).message}`);
+      return undefined;
     }
+  };
+  const [udp, tcp] = await Promise.all([
+    attempt("UDP", () => {
+      if (!transports.includes("udp") || world.openQuic === undefined) return undefined;
+      const kind = usable(near, profile?.udp);
+      return gatherUdpSide(world, { ...common, kind, servers: known });
+    }),
+    attempt("TCP", async () => {
+      if (!transports.includes("tcp")) return undefined;
+      const kind = usable(near, profile?.tcp);
+      const { samples, spare } = gatherNeeds(kind);
+      if (samples > 0 && !isTcpWorthIt) return undefined;
+      const asked = samples === 0 ? [] : known;
+      const gathered = await gatherTcpSide(world, { ...common, kind, servers: asked, samples, spare });
+      return { ...gathered, side: { ...gathered.side, ip: common.ip } };
+    }),
+  ]);
+  const close = (): void => {
+    udp?.close();
+    tcp?.close();
+  };
+  if (signal.aborted) {
+    close();
+    throw new P2pdError("aborted", "opening was given up");
   }
-  if (signal.aborted) udp?.close();
   return {
     place,
     near,
     ...(udp === undefined ? {} : { udp }),
-    close() {
-      udp?.close();
-    },
+    ...(tcp === undefined ? {} : { tcp }),
+    close,
   };
+}
+
+/** What the other side is told of a pair. */
+export function sidesOf({ udp, tcp }: GatheredPair): Pick<SignalPunchPair, "udp" | "tcp"> {
+  return { ...(udp === undefined ? {} : { udp: udp.side }), ...(tcp === undefined ? {} : { tcp: tcp.side }) };
+}
+
+function usable(near: boolean, kind: NatKind | undefined): NatKind {
+  if (near) return UNTRANSLATED;
+  if (kind === undefined) throw new P2pdError("unavailable", "nothing is known of the NAT yet");
+  if (kind.type === "blocked") throw new P2pdError("unavailable", "it is blocked here");
+  return kind;
 }
 
 export interface RunPlansOptions {
@@ -93,66 +134,111 @@ export interface PairOfSides {
 }
 
 /**
- * One promise for each pair and protocol that has a plan, in the order in which they are likely to succeed; each
- * settles as `punchUdp` does. Why there is no plan is told and returned.
+ * One promise for each pair and protocol that has a plan; each settles as `punchUdp` and `punchTcp` do. Why there is no
+ * plan is told and returned.
  */
 export function runPlans(
-  { world, credentials }: PunchSetting,
+  setting: PunchSetting,
   pairs: readonly PairOfSides[],
   options: RunPlansOptions,
 ): { readonly running: readonly Promise<PunchedPath>[]; readonly impossible: readonly string[] } {
-  const { role, note, accepted, signal, key, peerKey } = options;
-  const running: Promise<PunchedPath>[] = [];
+  const { role, note } = options;
   const impossible: string[] = [];
-  const plans = pairs.flatMap((pair) => {
-    const { own, theirs } = pair;
-    if (own.udp === undefined || theirs.udp === undefined) return [];
-    const plan = planFor(role, "udp", own.udp.side, theirs.udp);
-    if (typeof plan !== "string") return [{ pair, gathered: own.udp, side: theirs.udp, plan }];
-    note("impossible", plan);
-    impossible.push(plan);
-    own.udp.close();
-    return [];
-  });
-  // One search is as much as a router should bear at a time.
-  const [search] = plans.filter(({ plan }) => plan.method === "search");
-  for (const { pair, gathered, side, plan } of plans) {
-    if (plan.method === "search" && (search?.plan !== plan || plans.length > 1 + searches(plans))) {
-      note("left out", "a search costs too much beside a plan that needs none");
-      gathered.close();
-      continue;
-    }
-    const [part, other] = role === "caller" ? [plan.caller, plan.called] : [plan.called, plan.caller];
-    note("predicted", describePlan("UDP", plan, part, side.ip));
-    const punched = punchUdp(world, {
-      role,
-      method: plan.method,
-      part,
-      other,
-      remoteIp: side.ip,
-      localIp: pair.own.place.ip,
-      device: pair.own.place.device,
-      gathered,
-      key,
-      credentials,
-      expectedKey: peerKey,
-      maxPackets: Math.floor(MAX_PACKETS / plans.length),
-      signal,
-      note,
-      accepted: (path) => accepted?.({ ...path, transport: "udp" }),
-    });
-    running.push(
-      punched.then(({ stream, candidate, rttMs, packets }) => {
-        note("punched", `${candidate}, ${packets} datagrams besides the handshake's`);
-        return { stream, candidate, rttMs, transport: "udp" as const };
-      }),
-    );
+  const jobs = pairs.flatMap((pair) =>
+    (["udp", "tcp"] as const).flatMap((transport): Job[] => {
+      const [own, theirs] = [pair.own[transport], pair.theirs[transport]];
+      if (own === undefined || theirs === undefined) return [];
+      const plan = planFor(role, transport, own.side, theirs);
+      if (typeof plan !== "string") return [{ pair, transport, plan, remoteIp: theirs.ip }];
+      note("impossible", plan);
+      impossible.push(plan);
+      own.close();
+      return [];
+    }),
+  );
+  // One search is as much as a router should bear, and only where nothing is foreseen.
+  const search = jobs.some(({ plan }) => plan.method !== "search")
+    ? undefined
+    : jobs.find(({ plan }) => plan.method === "search");
+  const chosen = jobs.filter((job) => job.plan.method !== "search" || job === search);
+  for (const { pair, transport } of jobs.filter((job) => !chosen.includes(job))) {
+    note("left out", `a search over ${transport.toUpperCase()}, beside a plan that costs less`);
+    pair.own[transport]?.close();
   }
+  const running = chosen.map((job) => {
+    const [part] = partsOf(role, job.plan);
+    note("predicted", describePlan(job.transport.toUpperCase(), job.plan, part, job.remoteIp));
+    return job.transport === "udp"
+      ? runUdp(setting, job, options, Math.floor(MAX_PACKETS / chosen.length))
+      : runTcp(setting, job, options);
+  });
   return { running, impossible };
 }
 
-function searches(plans: readonly { readonly plan: PunchPlan }[]): number {
-  return plans.filter(({ plan }) => plan.method === "search").length - 1;
+interface Job {
+  readonly pair: PairOfSides;
+  readonly transport: Transport;
+  readonly plan: PunchPlan;
+  readonly remoteIp: string;
+}
+
+async function runUdp(
+  { world, credentials }: PunchSetting,
+  { pair: { own }, plan, remoteIp }: Job,
+  { role, peerKey, key, signal, note, accepted }: RunPlansOptions,
+  maxPackets: number,
+): Promise<PunchedPath> {
+  const [part, other] = partsOf(role, plan);
+  const { stream, candidate, rttMs, packets } = await punchUdp(world, {
+    role,
+    method: plan.method,
+    part,
+    other,
+    remoteIp,
+    localIp: own.place.ip,
+    device: own.place.device,
+    gathered: own.udp as GatheredUdp,
+    key,
+    credentials,
+    expectedKey: peerKey,
+    maxPackets,
+    signal,
+    note,
+    accepted: (path) => accepted?.({ ...path, transport: "udp" }),
+  });
+  note("punched", `${candidate}, ${packets} datagrams besides the handshake's`);
+  return { stream, candidate, rttMs, transport: "udp" };
+}
+
+async function runTcp(
+  { world, credentials }: PunchSetting,
+  { pair: { own }, plan, remoteIp }: Job,
+  { role, peerKey, signal, note, accepted }: RunPlansOptions,
+): Promise<PunchedPath> {
+  const [part] = partsOf(role, plan);
+  const gathered = own.tcp as GatheredTcp;
+  const { stream, candidate, rttMs, syns } = await punchTcp(world, {
+    role,
+    method: plan.method,
+    part,
+    remoteIp,
+    localIp: own.place.ip,
+    device: own.place.device,
+    ports: gathered.ports,
+    credentials,
+    expectedKey: peerKey,
+    timeoutMs: PUNCH_TCP_MS,
+    signal,
+    note,
+  }).finally(() => gathered.close());
+  note("punched", `${candidate}, ${syns} SYNs`);
+  const path = { stream, candidate, rttMs, transport: "tcp" } as const;
+  accepted?.(path);
+  return path;
+}
+
+function partsOf(role: "caller" | "called", plan: PunchPlan): readonly [own: PunchPart, other: PunchPart] {
+  return role === "caller" ? [plan.caller, plan.called] : [plan.called, plan.caller];
 }
 
 function planFor(

@@ -18,6 +18,7 @@ import {
   type PunchedPath,
   type PunchSetting,
   runPlans,
+  sidesOf,
   type Transport,
 } from "./punch-sides.ts";
 import type { Attempt, AttemptContext, Path } from "./race.ts";
@@ -46,11 +47,14 @@ export function punchAttempt(options: PunchOptions): Attempt {
     run: async (context) => {
       await pause(options.world, options.delayMs, context.signal);
       for (let round = 1; ; round++) {
+        // A server's answer over TCP comes a round trip later: no punch over UDP waits for it.
+        const isTcpWorthIt = round > 1 || (await isUdpHopeless(options));
         try {
-          return await punchOnce(options, context);
+          return await punchOnce(options, isTcpWorthIt, context);
         } catch (thrown) {
           const error = toP2pdError(thrown, "connect-failed");
-          const again = error.code === "connect-failed" && context.leftMs() > MIN_ROUND_MS;
+          const more = !isTcpWorthIt && options.transports.includes("tcp") && error.code === "unavailable";
+          const again = (more || error.code === "connect-failed") && context.leftMs() > MIN_ROUND_MS;
           if (!again || round >= MAX_ROUNDS || context.signal.aborted) throw error;
           context.note("again", `${error.message}; with fresh samples`);
         }
@@ -59,7 +63,16 @@ export function punchAttempt(options: PunchOptions): Attempt {
   };
 }
 
-async function punchOnce(options: PunchOptions, context: AttemptContext): Promise<Path> {
+async function isUdpHopeless({ transports, places, peer }: PunchOptions): Promise<boolean> {
+  if (!transports.includes("udp") || peer.nics.some(({ nat }) => nat === "blocked")) return true;
+  return (await places()).some(({ profile }) => profile?.udp.type === "blocked");
+}
+
+async function punchOnce(
+  options: PunchOptions,
+  isTcpWorthIt: boolean,
+  context: AttemptContext,
+): Promise<Path> {
   const { world, peer, signaling } = options;
   const { note, leftMs } = context;
   const request = randomWord(options);
@@ -75,9 +88,12 @@ async function punchOnce(options: PunchOptions, context: AttemptContext): Promis
     const chosen = choosePairs(await options.places(), peer);
     if (chosen.length === 0) throw new P2pdError("unavailable", whyNoPairs(peer));
     gathered = await Promise.all(
-      chosen.map((pair) => gatherPair(options, pair, options.transports, signal, note)),
+      chosen.map(({ place, near }) => {
+        const { transports } = options;
+        return gatherPair(options, { place, near, transports, isTcpWorthIt, signal, note });
+      }),
     );
-    if (gathered.every(({ udp }) => udp === undefined))
+    if (gathered.every(({ udp, tcp }) => (udp ?? tcp) === undefined))
       throw new P2pdError("unavailable", "there is no port to punch from (see the timeline)");
     isAsked = true;
     const began = world.time.now();
@@ -93,10 +109,10 @@ async function punchOnce(options: PunchOptions, context: AttemptContext): Promis
         ...(options.transports.length === 1 ? { transport: options.transports[0] as Transport } : {}),
         punch: {
           secret,
-          pairs: gathered.map(({ near, udp }, i) => ({
+          pairs: gathered.map((pair, i) => ({
             to: chosen[i]?.to as string,
-            ...(near ? { near } : {}),
-            ...(udp === undefined ? {} : { udp: udp.side }),
+            ...(pair.near ? { near: true } : {}),
+            ...sidesOf(pair),
           })),
         },
       },
@@ -180,8 +196,9 @@ function pairUp(
 ): readonly PairOfSides[] {
   return gathered.flatMap((own, i) => {
     const answer = theirs[i];
-    if (answer?.udp === undefined) return [];
-    const refusal = refuseTarget(answer.udp.ip, own.near, own.place, peer);
+    const ips = [answer?.udp?.ip, answer?.tcp?.ip].filter((ip) => ip !== undefined);
+    if (answer === undefined || ips.length === 0) return [];
+    const [refusal] = ips.flatMap((ip) => refuseTarget(ip, own.near, own.place, peer) ?? []);
     if (refusal === undefined) return [{ own, theirs: answer }];
     note("left out", refusal);
     return [];

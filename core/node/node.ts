@@ -371,13 +371,8 @@ export class Node implements NodeApi {
   #startSignals(log: Log): Signals {
     const { mqttBrokers, strategies } = this.#config;
     const { machineId: machine, credentials } = this.#identity;
-    const punching = new Punching(this.#world, {
-      credentials,
-      stunServers: this.#config.stunServers,
-      network: this.#network,
-      nat: this.#nat,
-    });
-    punching.prepare();
+    const [network, nat] = [this.#network, this.#nat];
+    const punching = new Punching(this.#world, { ...this.#config, credentials, network, nat });
     return new Signals(this.#world, {
       identity: this.#identity,
       brokers: mqttBrokers,

@@ -52,6 +52,7 @@ export class Punching implements PunchSetting {
     this.world = world;
     this.credentials = options.credentials;
     this.#options = options;
+    for (const family of [4, 6] as const) void this.servers(family);
   }
 
   /**
@@ -64,11 +65,7 @@ export class Punching implements PunchSetting {
     return kinds.some(({ delta }) => delta.type === "dependent") ? QUIET_MS : 0;
   }
 
-  /** Looks the servers up, so that a punch need not. */
-  prepare(): void {
-    for (const family of [4, 6] as const) void this.servers(family);
-  }
-
+  /** By address; looked up from the start on. */
   readonly servers = (family: Family): Promise<readonly Endpoint[]> => {
     const now = this.world.time.now();
     const known = this.#servers.get(family);

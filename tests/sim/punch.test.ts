@@ -17,7 +17,7 @@ const ONE_WAY_MS = 25;
 beforeAll(loadSignaling);
 
 /** Pairs of which neither side can be reached without a hole. */
-const PAIRS: readonly (readonly [caller: string, called: string])[] = [
+const PAIRS: readonly (readonly [caller: string, called: string, path?: string])[] = [
   ["port-restricted/equal", "port-restricted/equal"],
   ["port-restricted/random", "port-restricted/independent"],
   ["symmetric/equal", "port-restricted/equal"],
@@ -33,9 +33,12 @@ const PAIRS: readonly (readonly [caller: string, called: string])[] = [
   ["symmetric/random", "restricted/equal"],
   ["symmetric/random", "port-restricted/equal"],
   ["port-restricted/equal", "symmetric/random"],
+  ["blocked/equal", "port-restricted/equal", "punch/tcp"],
+  ["port-restricted/random", "blocked/preserving", "punch/tcp"],
+  ["blocked/independent", "blocked/random", "punch/tcp"],
 ];
 
-for (const [a, b] of PAIRS) {
+for (const [a, b, path = "punch/udp"] of PAIRS) {
   simTest(
     `${a} opens ${b} by a punch`,
     [1],
@@ -44,7 +47,7 @@ for (const [a, b] of PAIRS) {
       const { connection, ms } = await timed(sim, alice, bob);
       console.log(`${a} -> ${b}: ${connection.path} ${Math.round(ms)} ms`);
       if (process.env["SHOW"] === "1") console.log(connection.timeline);
-      expect(connection.path).toBe("punch/udp");
+      expect(connection.path).toBe(path);
       await Promise.all([alice.close(), bob.close()]);
     },
     { topology: twoHosts(nat(a), nat(b)) },
