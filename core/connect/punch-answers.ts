@@ -88,7 +88,12 @@ export class PunchAnswers {
   }
 
   async #punch(options: AnswerOptions, stopping: AbortController): Promise<void> {
-    const { offer, peerKey, note, reply } = options;
+    const { offer, peerKey, reply } = options;
+    const reasons: string[] = [];
+    const note: Note = (event, detail) => {
+      if (event === "left out" || event === "not gathered") reasons.push(detail);
+      options.note(event, detail);
+    };
     const { signal } = stopping;
     const { secret, pairs: offered } = offer.punch;
     const transports: readonly Transport[] =
@@ -136,8 +141,8 @@ export class PunchAnswers {
     const sides = own.map((pair) => (pair === undefined ? {} : sidesOf(pair.own)));
     const hasSide = sides.some(({ udp, tcp }) => (udp ?? tcp) !== undefined);
     if (!hasSide) {
-      const text =
-        places.length === 0 ? "it knows nothing of its NAT yet" : "it has no port for any of your addresses";
+      const none = places.length === 0 ? "it has no network" : "it has no address of the families offered";
+      const text = reasons.length === 0 ? none : reasons.join("; ").slice(0, 500);
       reply({ accepted: false, code: "unavailable", text });
       return;
     }

@@ -40,6 +40,11 @@ export interface NothingToSee {
   readonly missing: string;
 }
 
+/**
+ * Where counters go round. What was seen of a router's range is less than the range: a port that lies outside is no
+ * reason to believe that the counter went round.
+ */
+const COUNTED_RANGE = [1024, 65_535] as const;
 /** A neighbour in the LAN may hold the port, or the router may have started anew with another offset. */
 const KEPT = 0.98;
 /** The chain breaks when the next port is taken. */
@@ -82,9 +87,8 @@ function untranslated({ spare: [localPort] }: PunchSide): Outlook | NothingToSee
 /** External minus local port is the same for all: `equal` and `preserving`. */
 function kept({ kind, spare: [localPort] }: PunchSide, offset: number): Outlook | NothingToSee {
   if (localPort === undefined) return { missing: "a spare local port is needed" };
-  const range = externalRange(kind);
   const wish = localPort + offset;
-  const port = wrapPort(wish, range);
+  const port = wrapPort(wish, COUNTED_RANGE);
   // Out of its range an equal delta gives any port; a preserving one goes round.
   const isLost = offset === 0 && wish !== port;
   return {
@@ -104,7 +108,7 @@ function counted({ kind, samples, spare }: PunchSide): Outlook | NothingToSee {
   if (last === undefined || step === 0)
     return { missing: "with delta independent a server must have seen a mapping, and the step be known" };
   if (spare.length === 0) return { missing: "spare local ports are needed" };
-  const range = externalRange(kind);
+  const range = COUNTED_RANGE;
   return {
     as: "counted",
     localPorts: spare.slice(0, WINDOW),
@@ -122,7 +126,7 @@ function chained({ kind, samples, spare: [localPort] }: PunchSide): Outlook | No
     return { missing: "with delta dependent a server must have seen a mapping, and the step be known" };
   if (localPort !== last.localPort + 1)
     return { missing: `the local port after ${last.localPort} is needed, as the delta is dependent` };
-  const range = externalRange(kind);
+  const range = COUNTED_RANGE;
   const port = wrapPort(last.externalPort + step, range);
   return {
     as: "known",

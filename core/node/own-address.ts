@@ -46,9 +46,10 @@ function entriesOf(
     .routes(family)
     .filter(({ nicIps }) => scopeOf(nicIps[0]?.ip ?? "::") !== "link-local")
     .flatMap(({ nicIps, extIps }) => {
-      const [address, external] = [nicIps[0]?.ip, extIps[0]?.ip];
+      const address = nicIps[0]?.ip;
       if (address === undefined) return [];
       const profile = natOf(address);
+      const external = extIps[0]?.ip ?? profile?.external;
       const known = profile === undefined ? undefined : summarise(profile);
       const entry = {
         index: nic.position,
