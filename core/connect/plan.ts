@@ -15,11 +15,10 @@ const NEAR_LEAD_MS = 40;
 /** Of one on this machine, where whatever is closed refuses at once and a slow answer only means a busy machine. */
 const SAME_MACHINE_LEAD_MS = 2000;
 
-/** Before an address that only a VPN could lead to: a guess should not move the counters of a router that is punched. */
-const GUESS_LEAD_MS = 500;
+/** A guess should not move the counters of a router that is punched meanwhile. */
+const GUESS_AFTER_MS = 500;
 
 const SAME_MACHINE = "this machine";
-const GUESS = "NIC address";
 
 export interface OwnNetworks {
   readonly machine: string;
@@ -37,12 +36,15 @@ export interface DirectCandidate {
   readonly near: boolean;
   /** How long it has the field before the next candidate starts. */
   readonly leadMs: number;
+  /** It does not start sooner than this after the first one. */
+  readonly afterMs: number;
 }
 
 interface Place {
   readonly endpoint: Endpoint;
   readonly kind: string;
   readonly near: boolean;
+  readonly afterMs?: number;
 }
 
 /**
@@ -55,12 +57,9 @@ export function planDirect(
   own: OwnNetworks,
   transports: readonly ("tcp" | "udp")[],
 ): readonly DirectCandidate[] {
-  const places = placesOf(peer, own);
-  return places.flatMap(({ endpoint, kind, near }, place): DirectCandidate[] => {
+  return placesOf(peer, own).flatMap(({ endpoint, kind, near, afterMs = 0 }): DirectCandidate[] => {
     const isHere = kind === SAME_MACHINE;
-    const isGuessNext = kind !== GUESS && !near && places[place + 1]?.kind === GUESS;
-    const farLeadMs = isGuessNext ? GUESS_LEAD_MS : FAR_LEAD_MS;
-    const leadMs = isHere ? SAME_MACHINE_LEAD_MS : near ? NEAR_LEAD_MS : farLeadMs;
+    const leadMs = isHere ? SAME_MACHINE_LEAD_MS : near ? NEAR_LEAD_MS : FAR_LEAD_MS;
     const order = near ? (["tcp", "udp"] as const) : (["udp", "tcp"] as const);
     // Loopback loses nothing, so that QUIC there would only cost more.
     const wanted =
@@ -69,7 +68,7 @@ export function planDirect(
         : order.filter((transport) => transports.includes(transport));
     return wanted.map((transport, i) => {
       const together = !near && i < wanted.length - 1;
-      return { transport, endpoint, kind, near, leadMs: together ? 0 : leadMs };
+      return { transport, endpoint, kind, near, leadMs: together ? 0 : leadMs, afterMs };
     });
   });
 }
@@ -78,13 +77,13 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   const sameMachine = peer.machine === own.machine;
   const here = own.nics.filter(({ up }) => up).flatMap(({ addresses }) => addresses);
   const places: Place[] = [];
-  const add = (ip: string, port: number, kind: string, near: boolean): void => {
+  const add = (ip: string, port: number, kind: string, near: boolean, afterMs = 0): void => {
     const scope = scopeOf(ip);
     if (scope === "unspecified" || scope === "multicast" || scope === "link-local") return;
     if (scope === "loopback" && !sameMachine) return;
     const endpoint: Endpoint = { ip, port };
     if (!places.some((known) => sameEndpoint(known.endpoint, endpoint)))
-      places.push({ endpoint, kind, near });
+      places.push({ endpoint, kind, near, afterMs });
   };
   if (sameMachine) {
     for (const { family, port } of peer.nics)
@@ -109,8 +108,10 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
     else if (scopeOf(nic.address) === "public") add(nic.address, nic.port, "public address", false);
   }
   // A private address of a network we are not in may still have a route, over a VPN.
-  for (const { address, port, family } of peer.nics)
-    if (hasFamily(family, own.nics)) add(address, port, GUESS, false);
+  for (const { address, external, port, family } of peer.nics) {
+    if (!hasFamily(family, own.nics)) continue;
+    add(address, port, "NIC address", false, external === undefined ? 0 : GUESS_AFTER_MS);
+  }
   return places.slice(0, MAX_DIRECT_ENDPOINTS);
 }
 

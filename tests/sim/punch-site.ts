@@ -1,6 +1,7 @@
 /** Two whole nodes behind two NATs with all they need to meet, and how long an open takes. */
 import { P2pdError } from "../../core/errors.ts";
-import type { Connection } from "../../core/node/node-api.ts";
+import type { NodeConfig } from "../../core/node/node-config.ts";
+import type { Connection, Strategy } from "../../core/node/node-api.ts";
 import { decodeAddress, encodeAddress } from "../../core/wire/address.ts";
 import { changeSettings, type NatSettingsChange } from "../nat/settings.ts";
 import { parseRouterKind, type RouterKind } from "../nat/topologies.ts";
@@ -11,6 +12,11 @@ import { startStunServer } from "./stun-server.ts";
 
 const ONE_WAY_MS = 25;
 
+export interface MeetOptions {
+  readonly ip6?: boolean;
+  readonly strategies?: readonly Strategy[];
+}
+
 /** A router with 25 ms each way. */
 export function nat(name: string, change: NatSettingsChange = {}): RouterKind {
   const kind = parseRouterKind(name);
@@ -19,8 +25,38 @@ export function nat(name: string, change: NatSettingsChange = {}): RouterKind {
   return { kind: "box", settings: changeSettings(kind.settings, { link, ...change }) };
 }
 
-/** Both nodes, started, with their NATs measured; IPv6 is away, where nothing hides the punch. */
-export async function meet(sim: Simulation): Promise<{ alice: SimNode; bob: SimNode }> {
+/** Both nodes, started, with their NATs measured; without IPv6 unless that is asked for. */
+export async function meet(
+  sim: Simulation,
+  { ip6 = false, strategies = ["direct", "reverse", "punch"] }: MeetOptions = {},
+): Promise<{ alice: SimNode; bob: SimNode }> {
+  const config = await startServers(sim);
+  const [alice, bob] = [
+    await startPuncher(sim, "alice", { ...config, strategies }, ip6),
+    await startPuncher(sim, "bob", { ...config, strategies }, ip6),
+  ];
+  await Promise.all([alice.node.nat(), bob.node.nat()]);
+  await sim.sleep(3000);
+  return { alice, bob };
+}
+
+/** A node on the host of that name. */
+export async function startPuncher(
+  sim: Simulation,
+  name: string,
+  config: Partial<NodeConfig>,
+  ip6 = false,
+): Promise<SimNode> {
+  const host = sim.host(name);
+  for (const { name: nic, addresses, kind } of ip6 ? [] : host.world.nics()) {
+    if (kind === "loopback") continue;
+    host.changeNic(nic, { addresses: addresses.filter(({ family }) => family === 4) });
+  }
+  return startSimNode(host, config);
+}
+
+/** A broker, and two STUN addresses. */
+export async function startServers(sim: Simulation): Promise<Partial<NodeConfig>> {
   const server = sim.addServer("stun", { addresses: 2 });
   const addresses = server.world
     .nics()
@@ -30,23 +66,7 @@ export async function meet(sim: Simulation): Promise<{ alice: SimNode; bob: SimN
   await startStunServer(server.world, { addresses });
   const broker = sim.addServer("broker");
   const { url } = await startMqttBroker(broker.world, broker.ip(4));
-  const config = {
-    stunServers: addresses.map((host) => ({ host, port: 3478 })),
-    mqttBrokers: [url],
-    strategies: ["direct", "reverse", "punch"] as const,
-  };
-  for (const name of ["alice", "bob"]) {
-    const host = sim.host(name);
-    const all = host.world.nics().find((nic) => nic.name === "eth0")?.addresses ?? [];
-    host.changeNic("eth0", { addresses: all.filter(({ family }) => family === 4) });
-  }
-  const [alice, bob] = [
-    await startSimNode(sim.host("alice"), config),
-    await startSimNode(sim.host("bob"), config),
-  ];
-  await Promise.all([alice.node.nat(), bob.node.nat()]);
-  await sim.sleep(3000);
-  return { alice, bob };
+  return { stunServers: addresses.map((host) => ({ host, port: 3478 })), mqttBrokers: [url] };
 }
 
 /** Opens, and says a word; milliseconds to its echo. */
