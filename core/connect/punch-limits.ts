@@ -15,3 +15,9 @@ export const MAX_OF_PEER = 4;
 export const MAX_AT_ONCE = 32;
 /** Punches with fresh samples in one open. */
 export const MAX_ROUNDS = 3;
+
+/** Connection attempts in one punch over TCP; in a search. */
+export const MAX_SYNS = 128;
+export const MAX_SEARCH_SYNS = 2560;
+/** How long a punch over TCP goes on, by the plan's method: a lost SYN is repeated a few times. */
+export const PUNCH_TCP_MS = { certain: 4000, window: 3000, search: 8000 } as const;
