@@ -32,7 +32,7 @@ describe.skipIf(!labEnabled)("punching", () => {
         const times: number[] = [];
         for (let i = 0; i < LOOPS; i++) times.push(await openOnce(pair, path));
         console.log(
-          `punch: ${a} -> ${b}: median ${Math.round(median(times))} ms of ${times.map(Math.round)}`,
+          `punch: ${a} -> ${b}: median ${Math.round(median(times))} ms of ${times.map(Math.round).join(", ")}`,
         );
       },
       LIMIT_MS,
