@@ -4,7 +4,8 @@
  * the whole is closed. What the samples mean is decided in `core/nat/`.
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
-import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
+import { type Endpoint, formatEndpoint } from "../ip.ts";
+import { gatherNeeds } from "../nat/gather-needs.ts";
 import type { NatKind } from "../nat/nat-kind.ts";
 import type { PunchSample, PunchSide } from "../nat/punch-plan.ts";
 import type { World } from "../net/world.ts";
@@ -16,21 +17,16 @@ import type { Note } from "./race.ts";
 export interface GatherTcpOptions {
   readonly localIp: string;
   readonly device?: string | undefined;
-  /** What the router does to TCP. */
+  /** What the router does to TCP; `UNTRANSLATED` where there is none between the two. */
   readonly kind: NatKind;
-  /**
-   * STUN servers that are known to answer over TCP: the first is asked for everything, the next ones when it fails.
-   * None: there is no router between the two, and ports are what they are.
-   */
+  /** Address that the other side is told. */
+  readonly ip: string;
+  /** The first is asked for everything, the next ones when it fails. */
   readonly servers: readonly Endpoint[];
-  /** Mappings to learn: by default 1, of a router that gives each remote side a mapping of its own 2. */
-  readonly samples?: number;
-  /** Ports after those, which send nothing: by default none, of such a router 8. */
-  readonly spare?: number;
   /** For each server; 1,500 ms unless given. */
   readonly timeoutMs?: number;
   readonly signal: AbortSignal;
-  readonly note?: Note;
+  readonly note: Note;
 }
 
 export interface GatheredTcp {
@@ -48,69 +44,55 @@ export interface GatheredTcp {
 type GatherWorld = Pick<World, "time" | "randomBytes" | "connectTcp" | "listenTcp">;
 
 const TIMEOUT_MS = 1500;
-const SYMMETRIC_SAMPLES = 2;
-const SYMMETRIC_SPARE = 8;
 
 /**
- * Rejects with `unreachable` when no server answers, `aborted`, `unsupported`, or as `World.listenTcp` does; nothing
- * stays open then.
+ * Rejects with `unreachable` when a server is needed and none answers, `address-in-use`, `aborted` or `unsupported`;
+ * nothing stays open then.
  */
 export async function gatherTcpSide(world: GatherWorld, options: GatherTcpOptions): Promise<GatheredTcp> {
-  const { localIp, device, kind, servers, signal, note } = options;
-  const isPerRemote = kind.mapping !== "endpoint-independent" && kind.type === "symmetric";
-  const samples = options.samples ?? (isPerRemote ? SYMMETRIC_SAMPLES : 1);
-  const spare = options.spare ?? (isPerRemote ? SYMMETRIC_SPARE : 0);
+  const { localIp, device, kind, ip, servers, signal, note } = options;
+  const { samples, spare, within } = gatherNeeds(kind);
   const failures: string[] = [];
   let syns = 0;
   // A server that fails has moved the router's counters all the same, so each gets ports of its own.
-  for (let i = 0; ; i++) {
-    const ports = await holdPorts(world, { ip: localIp, device, ports: samples + spare });
+  for (const server of samples === 0 ? [undefined] : servers) {
+    const ports = await holdPorts(world, { ip: localIp, device, ports: samples + spare, within });
     const rest = ports.ports.slice(samples);
-    if (servers.length === 0 || isUntranslated(kind)) {
-      const own = ports.ports
-        .slice(0, samples)
-        .map((port): PunchSample => ({ localPort: port, externalPort: port }));
-      return {
-        side: { kind, ip: localIp, samples: own, spare: rest },
-        ports,
-        syns,
-        close: () => ports.close(),
-      };
-    }
-    const server = servers[i] as Endpoint;
+    const gathered = (sampling?: Sampling): GatheredTcp => ({
+      side: { kind, ip, samples: sampling?.seen ?? [], spare: rest },
+      ports,
+      ...(sampling === undefined ? {} : { rttMs: sampling.rttMs }),
+      syns,
+      close() {
+        ports.close();
+        sampling?.close();
+      },
+    });
+    if (server === undefined) return gathered();
     try {
       syns += samples;
+      const began = world.time.now();
       const sampling = await sample(world, options, server, ports.ports.slice(0, samples));
-      const { seen, ip, rttMs } = sampling;
-      const text = seen.map(({ localPort, externalPort }) => `${localPort} as ${externalPort}`).join(", ");
-      note?.("sampled", `${ip}: ${text}; ${formatEndpoint(server)} in ${rttMs.toFixed(0)} ms a round trip`);
-      return {
-        side: { kind, ip, samples: seen, spare: rest },
-        ports,
-        rttMs,
-        syns,
-        close() {
-          ports.close();
-          sampling.close();
-        },
-      };
+      const text = sampling.seen.map(({ localPort, externalPort }) => `${localPort} as ${externalPort}`);
+      const ms = (world.time.now() - began).toFixed(0);
+      note("sampled", `TCP: ${formatEndpoint(server)} sees ${text.join(", ")}, in ${ms} ms`);
+      return gathered(sampling);
     } catch (thrown) {
       ports.close();
       const { code, message } = toP2pdError(thrown);
       if (code === "aborted" || code === "unsupported" || signal.aborted) throw thrown;
-      failures.push(message);
-      note?.("not sampled", message);
-      if (i + 1 >= servers.length) {
-        const text = `no STUN server answers over TCP, so nothing is known of the router: ${failures.join("; ")}`;
-        throw new P2pdError("unreachable", text, {}, { cause: thrown });
-      }
+      failures.push(`${formatEndpoint(server)}: ${message}`);
     }
   }
+  const why = failures.length === 0 ? "no STUN server is known" : failures.join("; ");
+  throw new P2pdError(
+    "unreachable",
+    `the router's TCP ports cannot be foreseen, as no server tells (${why})`,
+  );
 }
 
 interface Sampling {
   readonly seen: readonly PunchSample[];
-  readonly ip: string;
   readonly rttMs: number;
   close(): void;
 }
@@ -118,7 +100,7 @@ interface Sampling {
 /** All at once: SYNs leave in order, and the router makes mappings in the order in which they come. */
 async function sample(
   world: GatherWorld,
-  { localIp, device, timeoutMs = TIMEOUT_MS, signal }: GatherTcpOptions,
+  { localIp, device, ip, timeoutMs = TIMEOUT_MS, signal }: GatherTcpOptions,
   server: Endpoint,
   localPorts: readonly number[],
 ): Promise<Sampling> {
@@ -142,9 +124,8 @@ async function sample(
     streams.push(stun);
     const leftMs = Math.max(1, began + timeoutMs - world.time.now());
     const result = await bindingRequest(stun, server, { timeoutMs: leftMs, signal: either });
-    if (familyOf(result.mapped.ip) === familyOf(localIp) && result.mapped.port !== 0) return result;
-    const text = `${formatEndpoint(server)} named ${formatEndpoint(result.mapped)}, which is no mapping of ${localIp}`;
-    throw new P2pdError("protocol", text);
+    if (result.mapped.ip === ip) return result;
+    throw new P2pdError("protocol", `it sees ${result.mapped.ip}, where others have seen ${ip}`);
   };
   const asked = localPorts.map((localPort) => ask(localPort));
   try {
@@ -154,7 +135,6 @@ async function sample(
         localPort: localPorts[i] as number,
         externalPort: mapped.port,
       })),
-      ip: (results[0] as BindingResult).mapped.ip,
       rttMs: Math.min(...results.map(({ rttMs }) => rttMs)),
       close,
     };
@@ -164,8 +144,4 @@ async function sample(
     close();
     throw thrown;
   }
-}
-
-function isUntranslated({ type }: NatKind): boolean {
-  return type === "open-internet" || type === "symmetric-firewall";
 }

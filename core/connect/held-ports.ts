@@ -20,22 +20,24 @@ export interface HoldOptions {
   readonly device?: string | undefined;
   /** So many consecutive ones, or exactly these. */
   readonly ports: number | readonly number[];
+  /** Where consecutive ones must lie; absent where anywhere will do. */
+  readonly within?: readonly [low: number, high: number] | undefined;
 }
 
 type HoldWorld = Pick<World, "listenTcp" | "randomBytes">;
 
-/** Below the ports that systems hand out, so that nobody gets the next one by chance. */
-const LOWEST_PORT = 10_240;
-const HIGHEST_PORT = 32_700;
+/** Above what servers listen on, below what systems hand out: nobody gets the next one by chance. */
+const FREE_PORTS = [16_384, 32_700] as const;
 const MAX_BLOCKS = 32;
 const MAX_WAITING = 8;
 
 /** Rejects with `address-in-use`, `unreachable` or `unsupported`; nothing is held then. */
 export async function holdPorts(world: HoldWorld, options: HoldOptions): Promise<HeldPorts> {
-  const { ports } = options;
+  const { ports, within } = options;
   if (typeof ports !== "number") return holdThese(world, options, ports);
+  const [low, high] = rangeFor(within, ports);
   for (let block = 1; ; block++) {
-    const first = LOWEST_PORT + randomBelow(world, HIGHEST_PORT - LOWEST_PORT - ports);
+    const first = low + randomBelow(world, high - low - ports + 2);
     try {
       return await holdThese(
         world,
@@ -90,6 +92,13 @@ async function holdThese(
     },
     close,
   };
+}
+
+function rangeFor(within: HoldOptions["within"], count: number): readonly [low: number, high: number] {
+  if (within === undefined) return FREE_PORTS;
+  const low = Math.max(within[0], FREE_PORTS[0]);
+  const high = Math.min(within[1], FREE_PORTS[1]);
+  return high - low > 2 * count ? [low, high] : within;
 }
 
 function randomBelow(world: Pick<World, "randomBytes">, limit: number): number {

@@ -12,7 +12,7 @@ import type { Credentials, SecureStream, World } from "../net/world.ts";
 import type { SignalPunchPair } from "../wire/signal-punch.ts";
 import { type GatheredTcp, gatherTcpSide } from "./gather-tcp.ts";
 import { type GatheredUdp, gatherUdpSide } from "./gather-udp.ts";
-import { MAX_PACKETS, PUNCH_TCP_MS } from "./punch-limits.ts";
+import { MAX_PACKETS } from "./punch-limits.ts";
 import type { PunchPlace } from "./punch-pairs.ts";
 import { punchTcp } from "./punch-tcp.ts";
 import { punchUdp } from "./punch-udp.ts";
@@ -80,11 +80,8 @@ export async function gatherPair(
     attempt("TCP", async () => {
       if (!transports.includes("tcp")) return undefined;
       const kind = usable(near, profile?.tcp);
-      const { samples, spare } = gatherNeeds(kind);
-      if (samples > 0 && !isTcpWorthIt) return undefined;
-      const asked = samples === 0 ? [] : known;
-      const gathered = await gatherTcpSide(world, { ...common, kind, servers: asked, samples, spare });
-      return { ...gathered, side: { ...gathered.side, ip: common.ip } };
+      if (gatherNeeds(kind).samples > 0 && !isTcpWorthIt) return undefined;
+      return gatherTcpSide(world, { ...common, kind, servers: known });
     }),
   ]);
   const close = (): void => {
@@ -227,7 +224,6 @@ async function runTcp(
     ports: gathered.ports,
     credentials,
     expectedKey: peerKey,
-    timeoutMs: PUNCH_TCP_MS,
     signal,
     note,
   }).finally(() => gathered.close());

@@ -11,7 +11,8 @@
  * most one connection ever gets the caller's last handshake message, and both ends take the same one.
  */
 import type { ErrorCode } from "../errors.ts";
-import type { PunchPlan, PunchShot } from "../nat/punch-plan.ts";
+import { ANY_PORT, type PunchPart, type PunchPlan, type PunchShot, UNKNOWN_PORT } from "../nat/punch-plan.ts";
+import { SEARCH_PACE_MS } from "./punch-limits.ts";
 
 export type PunchTcpAction =
   /** Connect as the shot says, and give up after `forMs`. */
@@ -24,13 +25,18 @@ export type PunchTcpAction =
 export interface PunchTcpSettings {
   readonly role: "caller" | "called";
   readonly method: PunchPlan["method"];
-  readonly shots: readonly PunchShot[];
+  readonly shots: readonly TimedShot[];
   /** About one round trip between the two, in milliseconds. */
   readonly rttMs: number;
   /** When all of it ends, on the clock of `now`. */
   readonly deadline: number;
   /** SYNs at most, those that the system repeats left aside. */
   readonly maxSyns: number;
+}
+
+/** A shot, and how long after the start it leaves. */
+export interface TimedShot extends PunchShot {
+  readonly afterMs: number;
 }
 
 export interface PunchTcpCounts {
@@ -62,11 +68,14 @@ export interface PunchTcpMachine {
 
 /** Connections that wait for TLS at a time; what comes beyond them is no peer's doing. */
 const MAX_HOLES = 16;
-/** A search sends one SYN in so many milliseconds: 500 a second pass every home router. */
-const SEARCH_PACE_MS = 2;
 /** A port that is searched for keeps its socket so long; the NAT's filter stays open for longer than that. */
 const SEARCH_LIFE_MS = 900;
 const SEARCH_RETRY_MS = 1000;
+/** Of shots that the other side cannot aim at: so many more, some evenly and the rest ever further apart. */
+const UNSEEN_SHOTS = 24;
+const UNSEEN_EVENLY = 10;
+const UNSEEN_PACE_MS = 50;
+const UNSEEN_GROWTH = 1.2;
 /** Between the first SYN and one after it was refused; refusals from next door come in microseconds. */
 const LEAST_GAP_MS = 20;
 const GAP_GROWTH = 1.25;
@@ -89,17 +98,42 @@ interface Shot {
   hole: number | undefined;
 }
 
+/**
+ * When each shot of a part leaves. A shot that the other side cannot aim at must come after the other's has opened its
+ * filter, whenever that is: more follow from ports of their own, so that none disturbs another.
+ */
+export function timeShots(
+  role: PunchTcpSettings["role"],
+  method: PunchPlan["method"],
+  { shots, appearsAs }: PunchPart,
+  rttMs: number,
+): readonly TimedShot[] {
+  if (method === "search") return shots.map((shot, i) => ({ ...shot, afterMs: i * SEARCH_PACE_MS }));
+  const first = shots.map((shot) => ({ ...shot, afterMs: 0 }));
+  const unseen = shots.find((_, i) => appearsAs[i] === UNKNOWN_PORT);
+  if (unseen === undefined) return first;
+  // The caller begins last, and is hardly ever too early.
+  const startMs = role === "called" ? 0 : 2 * rttMs;
+  const more: TimedShot[] = [];
+  let afterMs = startMs;
+  for (let i = 0; i < UNSEEN_SHOTS; i++) {
+    afterMs += i < UNSEEN_EVENLY ? UNSEEN_PACE_MS : UNSEEN_PACE_MS * UNSEEN_GROWTH ** (i - UNSEEN_EVENLY + 1);
+    more.push({ localPort: ANY_PORT, remotePort: unseen.remotePort, afterMs });
+  }
+  return [...first, ...more];
+}
+
 export function createPunchTcpMachine(settings: PunchTcpSettings, now: number): PunchTcpMachine {
   const { role, method, deadline, maxSyns, rttMs } = settings;
   const isSearch = method === "search";
-  const localPorts = new Set(settings.shots.map(({ localPort }) => localPort));
-  /** Of a search: the side that opens many ports of its own, and waits in them. */
-  const isWaiting = isSearch && localPorts.size > 1;
+  const targets = new Set(settings.shots.map(({ remotePort }) => remotePort));
+  /** Of a search: the side that opens many ports of its own towards one, and waits in them. */
+  const isWaiting = isSearch && targets.size === 1;
   const patienceMs = Math.max(LEAST_PATIENCE_MS, 2 * rttMs) * (role === "caller" ? 1 : 1.5);
   const proofMs = Math.max(LEAST_PROOF_MS, 4 * rttMs);
   const shots = settings.shots.map(
-    (_, i): Shot => ({
-      dueAt: now + (isSearch ? i * SEARCH_PACE_MS : 0),
+    ({ afterMs }): Shot => ({
+      dueAt: now + afterMs,
       startedAt: now,
       tries: 0,
       refusals: 0,

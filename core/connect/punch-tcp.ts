@@ -8,7 +8,13 @@ import { formatEndpoint } from "../ip.ts";
 import type { PunchPart, PunchPlan, PunchShot } from "../nat/punch-plan.ts";
 import type { ByteStream, Credentials, SecureStream, Timer, World } from "../net/world.ts";
 import { type HeldPorts, holdPorts } from "./held-ports.ts";
-import { createPunchTcpMachine, type PunchTcpAction, type PunchTcpCounts } from "./punch-tcp-machine.ts";
+import { MAX_SEARCH_SYNS, MAX_SYNS, PUNCH_TCP_MS } from "./punch-limits.ts";
+import {
+  createPunchTcpMachine,
+  type PunchTcpAction,
+  type PunchTcpCounts,
+  timeShots,
+} from "./punch-tcp-machine.ts";
 import type { Note } from "./race.ts";
 
 export interface PunchTcpOptions {
@@ -28,8 +34,9 @@ export interface PunchTcpOptions {
   readonly expectedKey: Uint8Array;
   /** About one round trip between the two, where something is known of it: it says when a SYN is taken for lost. */
   readonly rttMs?: number | undefined;
-  readonly timeoutMs: number;
-  /** SYNs at most: 128 unless given, 2,048 for a search. */
+  /** As `PUNCH_TCP_MS` has it unless given. */
+  readonly timeoutMs?: number | undefined;
+  /** As `MAX_SYNS` and `MAX_SEARCH_SYNS` have it unless given. */
   readonly maxSyns?: number | undefined;
   readonly signal: AbortSignal;
   readonly note: Note;
@@ -46,8 +53,6 @@ export interface PunchedTcp extends PunchTcpCounts {
 type PunchTcpWorld = Pick<World, "time" | "randomBytes" | "connectTcp" | "listenTcp" | "secure">;
 
 const DEFAULT_RTT_MS = 150;
-const MAX_SYNS = 128;
-const MAX_SEARCH_SYNS = 2048;
 /** A timeline is read by people: the first of each kind are told, then they are counted. */
 const MAX_NOTES = 12;
 const MAX_LISTENERS = 16;
@@ -81,17 +86,20 @@ function punch(
   held: HeldPorts | undefined,
 ): Promise<PunchedTcp> {
   const { time } = world;
-  const { role, method, part, remoteIp, localIp, device, credentials, expectedKey, timeoutMs } = options;
+  const { role, method, part, remoteIp, localIp, device, credentials, expectedKey } = options;
+  const timeoutMs = options.timeoutMs ?? PUNCH_TCP_MS[method];
   const { promise, resolve, reject } = Promise.withResolvers<PunchedTcp>();
   const began = time.now();
   const stopping = new AbortController();
   const holes = new Map<number, ByteStream>();
+  const rttMs = options.rttMs ?? DEFAULT_RTT_MS;
+  const shots = timeShots(role, method, part, rttMs);
   const machine = createPunchTcpMachine(
     {
       role,
       method,
-      shots: part.shots,
-      rttMs: options.rttMs ?? DEFAULT_RTT_MS,
+      shots,
+      rttMs,
       deadline: began + timeoutMs,
       maxSyns: options.maxSyns ?? (method === "search" ? MAX_SEARCH_SYNS : MAX_SYNS),
     },
@@ -134,7 +142,8 @@ function punch(
     timer?.cancel();
     for (const action of machine.act(time.now())) perform(action);
     const { hopeless, nextAt } = machine;
-    if (hopeless !== undefined && held === undefined) return fail(hopeless);
+    // Who only waits for others to come in goes on.
+    if (hopeless !== undefined && (held?.ports.length ?? 0) === 0) return fail(hopeless);
     if (nextAt !== undefined) timer = time.after(Math.max(0, nextAt - time.now()), step);
   }
 
@@ -148,7 +157,7 @@ function punch(
   }
 
   async function connect(i: number, forMs: number): Promise<void> {
-    const { localPort, remotePort } = part.shots[i] as (typeof part.shots)[number];
+    const { localPort, remotePort } = shots[i] as PunchShot;
     const remote = { ip: remoteIp, port: remotePort };
     const pair = `${localPort} -> ${formatEndpoint(remote)}`;
     const started = time.now();
@@ -217,7 +226,7 @@ function punch(
     note("arrived", `from ${formatEndpoint(stream.remote)} at ${stream.local.port}`);
     const isShot = (shot: PunchShot): boolean =>
       shot.localPort === stream.local.port && shot.remotePort === stream.remote.port;
-    const shot = part.shots.findIndex(isShot);
+    const shot = shots.findIndex(isShot);
     open(stream, shot < 0 ? undefined : shot);
     step();
   });
