@@ -15,8 +15,10 @@ import type { StatusPart } from "./node-api.ts";
 
 export interface NatWatchOptions {
   readonly stunServers: readonly StunServer[];
-  /** The NICs that connections go by, as they are now. */
+  /** Every NIC, as the node knows them now. */
   readonly nics: () => readonly Nic[];
+  /** Those that connections go by. */
+  readonly used: () => readonly Nic[];
   /** The external addresses known behind a NIC address, as they are now. */
   readonly externalOf: (ip: string, family: Family) => readonly string[];
   /** Told when something was measured. */
@@ -145,9 +147,9 @@ export class NatWatch {
   }
 
   #places(): readonly Place[] {
-    const all = this.#world.nics();
+    const all = this.#options.nics();
     return this.#options
-      .nics()
+      .used()
       .filter(({ kind }) => kind !== "loopback")
       .flatMap((nic) =>
         ([4, 6] as const).flatMap((family) => {
@@ -163,7 +165,7 @@ export class NatWatch {
   /** That of the address, or of another address of the same NIC and family. */
   #placeOf(ip: string): Place | undefined {
     const places = this.#places();
-    const nic = this.#options.nics().find(({ addresses }) => addresses.some((one) => one.ip === ip));
+    const nic = this.#options.used().find(({ addresses }) => addresses.some((one) => one.ip === ip));
     const family = nic?.addresses.find((one) => one.ip === ip)?.family;
     return places.find((place) => place.nic === nic?.name && place.family === family);
   }

@@ -111,7 +111,8 @@ export class Node implements NodeApi {
       });
       node.#nat = new NatWatch(world, {
         stunServers: config.stunServers,
-        nics: () => node.#network.used.map(({ nic }) => nic),
+        nics: () => node.#network.interfaces.map(({ nic }) => nic),
+        used: () => node.#network.used.map(({ nic }) => nic),
         externalOf: (ip, family) => node.#network.externalOf(ip, family),
         changed: () => node.#networkChanged(),
       });

@@ -176,6 +176,7 @@ simTest(
     const watch = new NatWatch(world, {
       stunServers,
       nics: () => [gone],
+      used: () => [gone],
       externalOf: () => [],
       changed: () => undefined,
     });
@@ -219,6 +220,7 @@ function watchOf(sim: Simulation, stunServers: readonly { host: string; port: nu
   return new NatWatch(world, {
     stunServers,
     nics: () => world.nics(),
+    used: () => world.nics(),
     externalOf: () => [],
     changed: () => undefined,
   });
