@@ -10,7 +10,14 @@ import { detectNat, type NatDetection } from "../stun/detect-nat.ts";
 import type { StunServer } from "../stun/server-url.ts";
 import { isContested } from "./default-nic.ts";
 import { addressesToAsk } from "./discover-external.ts";
-import { type NatFinding, summarise } from "./nat-report.ts";
+import {
+  describeNats,
+  describeNicNat,
+  type NatFinding,
+  type NatReport,
+  type NicNatDescription,
+  summarise,
+} from "./nat-report.ts";
 import type { StatusPart } from "./node-api.ts";
 
 export interface NatWatchOptions {
@@ -77,10 +84,21 @@ export class NatWatch {
       if (!this.#running.has(place.key) && !this.#isKnown(place)) this.#start(place);
   }
 
-  /** Measures everything again. Resolves when that is done. */
-  async refresh(): Promise<void> {
+  /** All that is known; with `wait` when nothing is left to measure. */
+  async report(wait: boolean): Promise<NatReport> {
+    if (wait) await this.settled();
+    return describeNats(this.findings);
+  }
+
+  /** Measures everything again, and reports. */
+  refresh(): Promise<NatReport> {
     for (const { key } of this.#places()) this.#kept.delete(key);
-    await this.settled();
+    return this.report(true);
+  }
+
+  /** As `GET /p2p/ifs` shows it; null where nothing is known. */
+  ofNic(name: string): NicNatDescription | null {
+    return describeNicNat(this.findings.filter(({ nic }) => nic === name));
   }
 
   /** Resolves when nothing is left to measure. */
