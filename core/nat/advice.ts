@@ -78,8 +78,8 @@ function prospects({ profile: { udp, tcp } }: AdviceSubject): readonly string[] 
   }
   if (udp.type === "symmetric" && !isPredictable(udp)) {
     return [
-      "Direct with open, full cone and restricted peers; with port-restricted ones after a search of a few seconds.",
-      "With peers that are symmetric with random ports too, only a relay works.",
+      "Direct with open, full cone and restricted peers; with port-restricted ones and firewalls after a search of a few seconds.",
+      "With peers that are symmetric as well only a relay works.",
     ];
   }
   if (udp.type === "symmetric") {

@@ -10,13 +10,22 @@ import { detectNat, type NatDetection } from "../stun/detect-nat.ts";
 import type { StunServer } from "../stun/server-url.ts";
 import { isContested } from "./default-nic.ts";
 import { addressesToAsk } from "./discover-external.ts";
-import { type NatFinding, summarise } from "./nat-report.ts";
+import {
+  describeNats,
+  describeNicNat,
+  type NatFinding,
+  type NatReport,
+  type NicNatDescription,
+  summarise,
+} from "./nat-report.ts";
 import type { StatusPart } from "./node-api.ts";
 
 export interface NatWatchOptions {
   readonly stunServers: readonly StunServer[];
-  /** The NICs that connections go by, as they are now. */
+  /** Every NIC, as the node knows them now. */
   readonly nics: () => readonly Nic[];
+  /** Those that connections go by. */
+  readonly used: () => readonly Nic[];
   /** The external addresses known behind a NIC address, as they are now. */
   readonly externalOf: (ip: string, family: Family) => readonly string[];
   /** Told when something was measured. */
@@ -75,10 +84,21 @@ export class NatWatch {
       if (!this.#running.has(place.key) && !this.#isKnown(place)) this.#start(place);
   }
 
-  /** Measures everything again. Resolves when that is done. */
-  async refresh(): Promise<void> {
+  /** All that is known; with `wait` when nothing is left to measure. */
+  async report(wait: boolean): Promise<NatReport> {
+    if (wait) await this.settled();
+    return describeNats(this.findings);
+  }
+
+  /** Measures everything again, and reports. */
+  refresh(): Promise<NatReport> {
     for (const { key } of this.#places()) this.#kept.delete(key);
-    await this.settled();
+    return this.report(true);
+  }
+
+  /** As `GET /p2p/ifs` shows it; null where nothing is known. */
+  ofNic(name: string): NicNatDescription | null {
+    return describeNicNat(this.findings.filter(({ nic }) => nic === name));
   }
 
   /** Resolves when nothing is left to measure. */
@@ -145,9 +165,9 @@ export class NatWatch {
   }
 
   #places(): readonly Place[] {
-    const all = this.#world.nics();
+    const all = this.#options.nics();
     return this.#options
-      .nics()
+      .used()
       .filter(({ kind }) => kind !== "loopback")
       .flatMap((nic) =>
         ([4, 6] as const).flatMap((family) => {
@@ -163,7 +183,7 @@ export class NatWatch {
   /** That of the address, or of another address of the same NIC and family. */
   #placeOf(ip: string): Place | undefined {
     const places = this.#places();
-    const nic = this.#options.nics().find(({ addresses }) => addresses.some((one) => one.ip === ip));
+    const nic = this.#options.used().find(({ addresses }) => addresses.some((one) => one.ip === ip));
     const family = nic?.addresses.find((one) => one.ip === ip)?.family;
     return places.find((place) => place.nic === nic?.name && place.family === family);
   }

@@ -14,7 +14,7 @@ import { type DialledSession, dial, type Target } from "./dial.ts";
 import { type Identity, openIdentity } from "./identity.ts";
 import { Listener } from "./listener.ts";
 import { endOnLostAddresses } from "./lost-addresses.ts";
-import { describeNats, describeNicNat, type NatReport } from "./nat-report.ts";
+import type { NatReport } from "./nat-report.ts";
 import { NatWatch } from "./nat-watch.ts";
 import { Network } from "./network.ts";
 import type {
@@ -112,7 +112,8 @@ export class Node implements NodeApi {
       });
       node.#nat = new NatWatch(world, {
         stunServers: config.stunServers,
-        nics: () => node.#network.used.map(({ nic }) => nic),
+        nics: () => node.#network.interfaces.map(({ nic }) => nic),
+        used: () => node.#network.used.map(({ nic }) => nic),
         externalOf: (ip, family) => node.#network.externalOf(ip, family),
         changed: () => node.#networkChanged(),
       });
@@ -152,21 +153,15 @@ export class Node implements NodeApi {
   }
 
   interfaces(): ReturnType<NodeApi["interfaces"]> {
-    const { findings } = this.#nat;
-    return this.#network.interfaces.map((nic) => ({
-      ...nic.describe(),
-      nat: describeNicNat(findings.filter((one) => one.nic === nic.name)),
-    }));
+    return this.#network.interfaces.map((nic) => ({ ...nic.describe(), nat: this.#nat.ofNic(nic.name) }));
   }
 
-  async nat(wait = true): Promise<NatReport> {
-    if (wait) await this.#nat.settled();
-    return describeNats(this.#nat.findings);
+  nat(wait = true): Promise<NatReport> {
+    return this.#nat.report(wait);
   }
 
-  async refreshNat(): Promise<NatReport> {
-    await this.#nat.refresh();
-    return describeNats(this.#nat.findings);
+  refreshNat(): Promise<NatReport> {
+    return this.#nat.refresh();
   }
 
   status(): readonly StatusPart[] {

@@ -222,6 +222,24 @@ simTest(
   behind(parseConfiguration("full-cone/equal").settings),
 );
 
+for (const [name, udp, tcp] of [
+  ["port-restricted/equal", 66, 42],
+  ["symmetric/random", 96, 72],
+  ["open-internet", 18, 12],
+] as const) {
+  simTest(
+    `${name}: ${udp} datagrams and ${tcp} connections are made with three servers`,
+    [1, 2, 3],
+    async (sim) => {
+      await detect(sim, HONEST);
+      const sent = sim.trace.lines.filter((line) => line.includes("alice sends"));
+      const count = (pattern: RegExp): number => sent.filter((line) => pattern.test(line)).length;
+      expect([count(/ udp /), count(/\[S\]/)]).toEqual([udp, tcp]);
+    },
+    behind(changeSettings(parseConfiguration(name).settings, LINK)),
+  );
+}
+
 function expectRight(sim: Simulation, profile: NatProfile | undefined): void {
   const { ipv4, settings } = sim.router("a");
   expect(misjudgement(profile, settings, ipv4.table(sim.scheduler.nowMs)).wrong).toEqual([]);

@@ -1,5 +1,6 @@
 /** What nodes know of their NATs: measured behind their backs, kept while the network stays, measured again after. */
 import { expect } from "bun:test";
+import type { Nic } from "../../core/net/world.ts";
 import { NatWatch } from "../../core/node/nat-watch.ts";
 import { decodeAddress } from "../../core/wire/address.ts";
 import { parseRouterKind, type Topology, twoHosts } from "../nat/topologies.ts";
@@ -161,6 +162,34 @@ simTest(
   { topology: twoNicsBehindOne() },
 );
 
+simTest(
+  "an address that is not to be had fails with the reason",
+  [1],
+  async (sim) => {
+    const { stunServers } = await startServers(sim);
+    const { world } = sim.host("alice");
+    const [, nic] = world.nics();
+    const gone = {
+      ...(nic as Nic),
+      addresses: [{ ip: "192.168.10.250", family: 4, prefixLength: 24 } as const],
+    };
+    const watch = new NatWatch(world, {
+      stunServers,
+      nics: () => [gone],
+      used: () => [gone],
+      externalOf: () => [],
+      changed: () => undefined,
+    });
+    await watch.settled();
+    expect(watch.findings).toEqual([
+      { nic: "eth0", family: 4, ip: "192.168.10.250", failure: expect.stringContaining("192.168.10.250") },
+    ]);
+    expect(watch.status).toMatchObject({ state: "down", detail: expect.stringContaining("192.168.10.250") });
+    watch.close();
+  },
+  { topology: twoHosts(INDEPENDENT, RANDOM) },
+);
+
 function twoNicsBehindOne(): Topology {
   return {
     routers: [{ name: "a", nat: INDEPENDENT, uplink: "internet" }],
@@ -191,6 +220,7 @@ function watchOf(sim: Simulation, stunServers: readonly { host: string; port: nu
   return new NatWatch(world, {
     stunServers,
     nics: () => world.nics(),
+    used: () => world.nics(),
     externalOf: () => [],
     changed: () => undefined,
   });
