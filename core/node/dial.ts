@@ -174,12 +174,13 @@ function lanesOf(
     const { credentials } = identity;
     lanes.push(directLane(world, candidates, { strategy: "direct", credentials, expectedKey, quic }));
   }
+  const punchLeadMs = allowed.includes("punch") ? signals.reverseDelayMs : 0;
   if (allowed.includes("reverse")) {
     const isNear = lanes.length > 0 && candidates[0]?.near === true;
     const reverse =
       peer.id === identity.id
         ? "a node does not ask itself to connect"
-        : signals.reverse(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : 0);
+        : signals.reverse(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : punchLeadMs);
     if (typeof reverse === "string") skip("reverse", reverse);
     else lanes.push([reverse]);
   }

@@ -60,9 +60,21 @@ export class Punching implements PunchSetting {
    * last packet of this host, what they send would take the ports that a punch has foreseen.
    */
   get quietMs(): number {
-    const known = this.#options.nat.findings.flatMap(({ detection }) => detection?.profile ?? []);
-    const kinds = known.flatMap(({ udp, tcp }) => [udp, tcp]);
+    const kinds = this.#known.flatMap(({ udp, tcp }) => [udp, tcp]);
     return kinds.some(({ delta }) => delta.type === "dependent") ? QUIET_MS : 0;
+  }
+
+  /**
+   * How long asking a peer to connect to us should wait, in milliseconds: where nothing comes in unasked the offer goes
+   * first, as brokers hold a message back until the one before has been acknowledged.
+   */
+  get reverseDelayMs(): number {
+    const isFiltered = ({ udp }: NatProfile): boolean => udp.type !== "open-internet";
+    return this.#known.length > 0 && this.#known.every(isFiltered) ? QUIET_MS : 0;
+  }
+
+  get #known(): readonly NatProfile[] {
+    return this.#options.nat.findings.flatMap(({ detection }) => detection?.profile ?? []);
   }
 
   /** By address; looked up from the start on. */

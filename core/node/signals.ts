@@ -37,7 +37,7 @@ export interface SignalsOptions {
   readonly address: () => string;
   /** What connecting back needs to know; undefined while it is not allowed. */
   readonly connectBack: () => ConnectBackOptions | undefined;
-  /** What punches need; undefined while they are not allowed. */
+  /** What punches need; undefined where they are not allowed. */
   readonly punching: () => Punching | undefined;
   /** Fires when the node stops. */
   readonly signal: AbortSignal;
@@ -189,6 +189,11 @@ export class Signals {
     this.#sessions.set(stream, session);
     if (this.#answers.arrived(token, { stream, transport, rttMs })) return;
     session.abort(new P2pdError("refused", "no open waits for this connection any more"));
+  }
+
+  /** How long `reverse` should wait where a punch is tried beside it, in milliseconds. */
+  get reverseDelayMs(): number {
+    return this.#options.punching()?.reverseDelayMs ?? 0;
   }
 
   /** The session that was made of a stream already. */
