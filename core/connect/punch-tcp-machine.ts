@@ -166,16 +166,17 @@ export function createPunchTcpMachine(settings: PunchTcpSettings, now: number): 
       shot.startedAt = at;
       shot.isConnecting = true;
     }
+    for (const hole of standing.splice(Math.max(0, MAX_HOLES - proving.size))) {
+      const shot = shotOf.get(hole);
+      if (shot !== undefined) shot.hole = undefined;
+      shotOf.delete(hole);
+      actions.push({ kind: "drop", hole });
+    }
     const together = role === "called" ? standing.length : 1 - proving.size;
     for (const hole of standing.splice(0, together)) {
       const forMs = role === "called" ? deadline - at : Math.min(proofMs, deadline - at);
       proving.add(hole);
       actions.push({ kind: "secure", hole, forMs: Math.max(1, forMs) });
-    }
-    while (standing.length + proving.size > MAX_HOLES) {
-      const hole = standing.pop() as number;
-      shotOf.delete(hole);
-      actions.push({ kind: "drop", hole });
     }
     return actions;
   }
@@ -193,7 +194,9 @@ export function createPunchTcpMachine(settings: PunchTcpSettings, now: number): 
       return;
     }
     const gapMs = Math.min(LONGEST_GAP_MS, LEAST_GAP_MS * GAP_GROWTH ** shot.refusals++);
-    shot.dueAt = Math.max(at, shot.startedAt + gapMs);
+    // While keys are being proved on another connection, this one is hardly needed any more.
+    const isServed = proving.size + standing.length > 0;
+    shot.dueAt = isServed ? at + LEAST_PROOF_MS : Math.max(at, shot.startedAt + gapMs);
   }
 
   return {
