@@ -4,10 +4,12 @@ import { gatherTcpSide, type GatheredTcp } from "../../core/connect/gather-tcp.t
 import { type PunchedTcp, type PunchTcpOptions, punchTcp } from "../../core/connect/punch-tcp.ts";
 import { type NatKind, UNTRANSLATED } from "../../core/nat/nat-kind.ts";
 import { planPunch } from "../../core/nat/plan-punch.ts";
+import type { ByteStream } from "../../core/net/world.ts";
 import { createTestIdentity } from "../core/net/credentials.ts";
 import { parseConfiguration } from "../nat/configurations.ts";
 import { changeSettings, type NatSettingsChange } from "../nat/settings.ts";
 import { oneRouter, type RouterKind, type Topology, twoHosts } from "../nat/topologies.ts";
+import { codeOf } from "./code-of.ts";
 import { collectStream } from "./collect-stream.ts";
 import { runSim } from "./run-sim.ts";
 import type { SimHost } from "./host.ts";
@@ -121,6 +123,11 @@ function kindOf(name: string, offset: number): NatKind {
   };
 }
 
+const NEIGHBOURS: Topology = {
+  routers: oneRouter(router("port-restricted")).routers,
+  hosts: ["alice", "bob", "eve"].map((name) => ({ name, nics: ["a"] })),
+};
+
 const PREDICTABLE = [
   "open-internet",
   "symmetric-firewall",
@@ -186,3 +193,113 @@ describe("two that know each other's next mapping meet by TCP", () => {
     expect(ms).toBeLessThan(5);
   });
 });
+
+describe("who is not the peer", () => {
+  test("a program that answers with another key ends that candidate, and another hole is taken", async () => {
+    const { result } = await runSim({ seed: 1, topology: NEIGHBOURS }, async (sim) => {
+      const [alice, bob] = [sim.host("alice"), sim.host("bob")];
+      const accept = (stream: ByteStream): void => {
+        bob.world
+          .secure(stream, { role: "server", credentials: createTestIdentity().credentials, timeoutMs: 500 })
+          .catch(note);
+      };
+      await bob.world.listenTcp({ local: { ip: bob.ip(), port: 7001 }, accept });
+      const events: string[] = [];
+      const [caller, called] = await Promise.all([
+        punchTcp(alice.world, {
+          ...between(alice, bob, "caller", [7001, 7002]),
+          note: (event, detail) => events.push(`${event} ${detail}`),
+        }),
+        punchTcp(bob.world, between(bob, alice, "called", [7002])),
+      ]);
+      const wrong = events.filter((event) => event.startsWith("wrong"));
+      return { wrong, ends: [caller.stream.remote.port, called.stream.local.port] };
+    });
+    expect(result.wrong).toHaveLength(1);
+    expect(result.wrong[0]).toContain("7001");
+    expect(result.ends).toEqual([7002, 7002]);
+  });
+
+  test("one that is silent costs the time of a handshake, one of another address nothing", async () => {
+    const { result } = await runSim({ seed: 2, topology: NEIGHBOURS }, async (sim) => {
+      const [alice, bob] = [sim.host("alice"), sim.host("bob")];
+      await bob.world.listenTcp({
+        local: { ip: bob.ip(), port: 7001 },
+        accept: (stream) => void stream.local,
+      });
+      const calling = punchTcp(bob.world, between(bob, alice, "called", [7002]));
+      const eve = sim.host("eve");
+      const strange = await eve.world.connectTcp({ remote: { ip: bob.ip(), port: 7002 }, timeoutMs: 500 });
+      const stranger = collectStream(strange);
+      const began = sim.scheduler.nowMs;
+      const caller = await punchTcp(alice.world, between(alice, bob, "caller", [7001, 7002]));
+      expect((await calling).stream.peerKey).toEqual(identities.alice.key);
+      expect(await stranger.closed).toMatchObject({ code: "closed" });
+      return { port: caller.stream.remote.port, ms: sim.scheduler.nowMs - began };
+    });
+    expect(result.port).toBe(7002);
+    expect(result.ms).toBeLessThan(1100);
+  });
+
+  test("of many holes both ends have the same one, and no other stays", async () => {
+    const ports = [7001, 7002, 7003, 7004, 7005, 7006];
+    for (let seed = 1; seed <= 10; seed++) {
+      await runSim({ seed, topology: NEIGHBOURS }, async (sim) => {
+        const [alice, bob] = [sim.host("alice"), sim.host("bob")];
+        const holes = [...ports].sort(() => sim.random.next() - 0.5);
+        const calling = punchTcp(bob.world, between(bob, alice, "called", holes));
+        await sim.sleep(sim.random.next() * 3);
+        const caller = await punchTcp(alice.world, between(alice, bob, "caller", ports));
+        const called = await calling;
+        expect(called.stream.local.port).toBe(caller.stream.remote.port);
+        await sim.sleep(100);
+        // Whatever else had stood is reset: its pair of ports is free for another connect, which nobody answers.
+        for (const port of ports.filter((other) => other !== caller.stream.remote.port)) {
+          const again = { remote: { ip: bob.ip(), port }, local: { ip: alice.ip(), port }, timeoutMs: 50 };
+          expect(await codeOf(alice.world.connectTcp(again))).toBe("refused");
+        }
+      });
+    }
+  });
+
+  test("a punch that is given up frees its ports", async () => {
+    await runSim({ seed: 1, topology: NEIGHBOURS }, async (sim) => {
+      const [alice, bob] = [sim.host("alice"), sim.host("bob")];
+      const stop = new AbortController();
+      const options = between(alice, bob, "caller", [7001]);
+      const punching = codeOf(
+        punchTcp(alice.world, { ...options, remoteIp: "5.44.99.9", signal: stop.signal }),
+      );
+      await sim.sleep(700);
+      stop.abort();
+      expect(await punching).toBe("aborted");
+      const accept = (): void => undefined;
+      const listener = await alice.world.listenTcp({ local: { ip: alice.ip(), port: 7001 }, accept });
+      listener.close();
+    });
+  });
+});
+
+/** One to one: each port with the same one of the other. */
+function between(
+  host: SimHost,
+  other: SimHost,
+  role: "caller" | "called",
+  ports: readonly number[],
+): PunchTcpOptions {
+  const [own, peer] = role === "caller" ? (["alice", "bob"] as const) : (["bob", "alice"] as const);
+  return {
+    role,
+    method: "window",
+    part: {
+      shots: ports.map((port) => ({ localPort: port, remotePort: port })),
+      appearsAs: [...ports],
+    },
+    remoteIp: other.ip(),
+    localIp: host.ip(),
+    credentials: identities[own].credentials,
+    expectedKey: identities[peer].key,
+    signal: new AbortController().signal,
+    note,
+  };
+}
