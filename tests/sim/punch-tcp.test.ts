@@ -184,6 +184,22 @@ describe("two that know each other's next mapping meet by TCP", () => {
     expect(times.at(-1)).toBeLessThan(6000);
   });
 
+  test.each([
+    ["symmetric/random", "port-restricted", "drop"],
+    ["port-restricted/random", "symmetric/random", "drop"],
+    ["symmetric/random", "port-restricted", "rst"],
+    ["port-restricted", "symmetric/random", "rst"],
+  ] as const)("%s searches for %s, early SYNs: %s", async (a, b, unsolicitedSyn) => {
+    const times: number[] = [];
+    for (let seed = 1; seed <= 5; seed++) {
+      const { ms, caller, called } = await meet(a, b, { seed, change: { unsolicitedSyn } });
+      expect(caller.syns + called.syns).toBeLessThan(4096);
+      times.push(ms);
+    }
+    times.sort((x, y) => x - y);
+    expect(times[2]).toBeLessThan(2500);
+  });
+
   test.each([0, 60])("in one network, by their own addresses, the caller %p ms later", async (answerMs) => {
     const { ms } = await meet("port-restricted", "port-restricted", {
       answerMs,
