@@ -12,6 +12,7 @@ export { Daemon, type DaemonOptions } from "./core/node/daemon.ts";
 export { Interface } from "./core/node/interface.ts";
 export { type Listening, type ListenPipeOptions, listen } from "./core/node/listen.ts";
 export { defaultConfig } from "./core/node/load-config.ts";
+export type { NatReport } from "./core/node/nat-report.ts";
 export { Node } from "./core/node/node.ts";
 export type {
   Connection,

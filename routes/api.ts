@@ -19,6 +19,7 @@ import { createGuard, type Guard, openGuard } from "./guard.ts";
 import { informationRoutes } from "./information.ts";
 import { openPipeConnection } from "./pipe-connection.ts";
 import { describeApi } from "./open-api.ts";
+import { natRoutes } from "./nat.ts";
 import { pageRoutes } from "./pages.ts";
 import { peerRoutes } from "./peers.ts";
 import { pipeRoutes } from "./pipes.ts";
@@ -67,6 +68,7 @@ export async function startApi(
   const counts = (): Record<string, number> => ({ ...main.door.counts, ...eventCounts });
   const routes: Route[] = [
     ...informationRoutes(node, counts),
+    ...natRoutes(node),
     ...connectionRoutes(node),
     ...exchangeRoutes(node),
     ...eventRoutes(world, node, eventCounts, options.eventLimits ?? EVENT_LIMITS),

@@ -27,7 +27,7 @@ export function informationRoutes(
       group: "node",
       summary: "The NICs and their routes",
       description:
-        "`rp` has the routes per family (2: IPv4, 10: IPv6): NIC addresses and the external addresses that they leave by.",
+        "`rp` has the routes per family (2: IPv4, 10: IPv6): NIC addresses and the external addresses that they leave by. `nat` is null until it is known; its `families` have both protocols in full.",
       answer: {
         example: {
           error: 0,
@@ -39,6 +39,13 @@ export function informationRoutes(
               nic_no: 2,
               netiface_index: 0,
               is_default: { "2": true, "10": false },
+              nat: {
+                type: 5,
+                nat_info: "port-restricted",
+                delta: { type: 2, value: 0 },
+                delta_info: "equal",
+                families: {},
+              },
               rp: {
                 "2": [
                   {
@@ -118,18 +125,16 @@ export function informationRoutes(
         api: counts(),
       }),
     }),
-    ...["/p2p/nat", "/p2p/portmap"].map((path) =>
-      route({
-        path,
-        aliases: [path.slice(4)],
-        isHidden: true,
-        group: "node",
-        summary: "Not available in this version",
-        answer: { example: { error: 27 } },
-        handle: () => {
-          throw new P2pdError("unsupported", `${path} is not available in this version`);
-        },
-      }),
-    ),
+    route({
+      path: "/p2p/portmap",
+      aliases: ["/portmap"],
+      isHidden: true,
+      group: "node",
+      summary: "Not available in this version",
+      answer: { example: { error: 27 } },
+      handle: () => {
+        throw new P2pdError("unsupported", "/p2p/portmap is not available in this version");
+      },
+    }),
   ];
 }

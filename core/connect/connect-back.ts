@@ -6,6 +6,7 @@ import { P2pdError } from "../errors.ts";
 import type { Credentials, QuicEndpoint, World } from "../net/world.ts";
 import type { Address } from "../wire/address.ts";
 import { directLane } from "./direct.ts";
+import { pause } from "./pause.ts";
 import { type OwnNetworks, planDirect } from "./plan.ts";
 import { type FailedAttempt, type Path, race } from "./race.ts";
 import { CONNECT_BACK_TIMEOUT_MS } from "./reverse.ts";
@@ -19,6 +20,8 @@ export interface ConnectBackOptions {
   readonly credentials: Credentials;
   readonly quic?: QuicEndpoint | undefined;
   readonly transport?: "tcp" | "udp" | undefined;
+  /** So long it waits: where any packet changes the port of the next, a punch goes first. */
+  readonly delayMs?: number | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -43,9 +46,10 @@ export class ConnectBack {
    * tried, or `aborted`.
    */
   async connect(peer: Address, peerKey: Uint8Array, options: ConnectBackOptions): Promise<Path> {
-    const { own, credentials, quic, transport, signal } = options;
+    const { own, credentials, quic, transport, signal, delayMs = 0 } = options;
     this.#count(peer.id, 1);
     try {
+      await pause(this.#world, delayMs, signal);
       const has: readonly ("tcp" | "udp")[] = quic === undefined ? ["tcp"] : ["tcp", "udp"];
       const transports = has.filter((one) => transport === undefined || one === transport);
       const candidates = planDirect(peer, own, transports);

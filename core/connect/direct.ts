@@ -6,6 +6,7 @@ import { P2pdError } from "../errors.ts";
 import { type Endpoint, formatEndpoint } from "../ip.ts";
 import type { Credentials, QuicEndpoint, SecureStream, World } from "../net/world.ts";
 import { explainFailure } from "./explain-failure.ts";
+import { pause } from "./pause.ts";
 import type { DirectCandidate } from "./plan.ts";
 import type { Attempt, AttemptContext, Note, Path, Strategy } from "./race.ts";
 
@@ -32,11 +33,14 @@ export function directLane(
 ): readonly Attempt[] {
   const closed = new Map<string, AbortController>();
   for (const { endpoint } of candidates) closed.set(formatEndpoint(endpoint), new AbortController());
+  let beganAt: number | undefined;
   return candidates.map((candidate) => ({
     strategy: options.strategy,
     candidate: labelOf(candidate),
     leadMs: candidate.leadMs,
-    run: (context) => {
+    run: async (context) => {
+      beganAt ??= world.time.now();
+      await pause(world, Math.max(0, beganAt + candidate.afterMs - world.time.now()), context.signal);
       const door = closed.get(formatEndpoint(candidate.endpoint)) as AbortController;
       return knock(world, candidate, options, context, door);
     },

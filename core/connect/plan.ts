@@ -15,6 +15,9 @@ const NEAR_LEAD_MS = 40;
 /** Of one on this machine, where whatever is closed refuses at once and a slow answer only means a busy machine. */
 const SAME_MACHINE_LEAD_MS = 2000;
 
+/** A guess should not move the counters of a router that is punched meanwhile. */
+const GUESS_AFTER_MS = 500;
+
 const SAME_MACHINE = "this machine";
 
 export interface OwnNetworks {
@@ -33,12 +36,15 @@ export interface DirectCandidate {
   readonly near: boolean;
   /** How long it has the field before the next candidate starts. */
   readonly leadMs: number;
+  /** It does not start sooner than this after the first one. */
+  readonly afterMs: number;
 }
 
 interface Place {
   readonly endpoint: Endpoint;
   readonly kind: string;
   readonly near: boolean;
+  readonly afterMs?: number;
 }
 
 /**
@@ -51,7 +57,7 @@ export function planDirect(
   own: OwnNetworks,
   transports: readonly ("tcp" | "udp")[],
 ): readonly DirectCandidate[] {
-  return placesOf(peer, own).flatMap(({ endpoint, kind, near }): DirectCandidate[] => {
+  return placesOf(peer, own).flatMap(({ endpoint, kind, near, afterMs = 0 }): DirectCandidate[] => {
     const isHere = kind === SAME_MACHINE;
     const leadMs = isHere ? SAME_MACHINE_LEAD_MS : near ? NEAR_LEAD_MS : FAR_LEAD_MS;
     const order = near ? (["tcp", "udp"] as const) : (["udp", "tcp"] as const);
@@ -62,7 +68,7 @@ export function planDirect(
         : order.filter((transport) => transports.includes(transport));
     return wanted.map((transport, i) => {
       const together = !near && i < wanted.length - 1;
-      return { transport, endpoint, kind, near, leadMs: together ? 0 : leadMs };
+      return { transport, endpoint, kind, near, leadMs: together ? 0 : leadMs, afterMs };
     });
   });
 }
@@ -71,13 +77,13 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   const sameMachine = peer.machine === own.machine;
   const here = own.nics.filter(({ up }) => up).flatMap(({ addresses }) => addresses);
   const places: Place[] = [];
-  const add = (ip: string, port: number, kind: string, near: boolean): void => {
+  const add = (ip: string, port: number, kind: string, near: boolean, afterMs = 0): void => {
     const scope = scopeOf(ip);
     if (scope === "unspecified" || scope === "multicast" || scope === "link-local") return;
     if (scope === "loopback" && !sameMachine) return;
     const endpoint: Endpoint = { ip, port };
     if (!places.some((known) => sameEndpoint(known.endpoint, endpoint)))
-      places.push({ endpoint, kind, near });
+      places.push({ endpoint, kind, near, afterMs });
   };
   if (sameMachine) {
     for (const { family, port } of peer.nics)
@@ -102,8 +108,10 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
     else if (scopeOf(nic.address) === "public") add(nic.address, nic.port, "public address", false);
   }
   // A private address of a network we are not in may still have a route, over a VPN.
-  for (const { address, port, family } of peer.nics)
-    if (hasFamily(family, own.nics)) add(address, port, "NIC address", false);
+  for (const { address, external, port, family } of peer.nics) {
+    if (!hasFamily(family, own.nics)) continue;
+    add(address, port, "NIC address", false, external === undefined ? 0 : GUESS_AFTER_MS);
+  }
   return places.slice(0, MAX_DIRECT_ENDPOINTS);
 }
 

@@ -89,7 +89,7 @@ export class Arrivals {
   async greeted(
     session: Session,
     stream: SecureStream,
-    path: Pick<Arrival, "transport" | "rttMs" | "beganAt">,
+    path: Pick<Arrival, "strategy" | "transport" | "rttMs" | "beganAt" | "timeline">,
   ): Promise<void> {
     const hello = await session.hello;
     if ("token" in hello) {
@@ -99,7 +99,7 @@ export class Arrivals {
     const channel = channelOf(session, stream, hello.mode);
     if (channel === undefined) return;
     const { peerKey, cipher } = stream;
-    this.arrived({ session, channel, hello, peerKey, cipher, strategy: "reverse", ...path });
+    this.arrived({ session, channel, hello, peerKey, cipher, ...path });
   }
 
   /** Whoever waits for a connection gets none. */
@@ -123,7 +123,7 @@ export class Arrivals {
   }
 
   #incoming(
-    { session, channel: bare, cipher, transport, strategy, rttMs, beganAt }: Arrival,
+    { session, channel: bare, cipher, transport, strategy, rttMs, beganAt, timeline: before = [] }: Arrival,
     peerId: string,
   ): void {
     const { world, connections, put, emit } = this.#options;
@@ -132,7 +132,8 @@ export class Arrivals {
     const pipe = new Pipe(channel, { time: world.time });
     const name = connections.reserveIncoming();
     const candidate = `${formatEndpoint(session.remote)}/${transport}`;
-    const timeline = [{ ms: 0, strategy, candidate, event: "accepted", detail: cipher }] as const;
+    const ms = before.at(-1)?.ms ?? 0;
+    const timeline = [...before, { ms, strategy, candidate, event: "accepted", detail: cipher }];
     const facts = { name, session, strategy, transport, peerId, cipher, rttMs, timeline, beganAt };
     const connection = put(pipe, { direction: "in", ...facts });
     emit("incoming", { name, peer: peerId, path: connection.path });

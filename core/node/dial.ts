@@ -174,17 +174,26 @@ function lanesOf(
     const { credentials } = identity;
     lanes.push(directLane(world, candidates, { strategy: "direct", credentials, expectedKey, quic }));
   }
+  const punchLeadMs = allowed.includes("punch") ? signals.reverseDelayMs : 0;
   if (allowed.includes("reverse")) {
     const isNear = lanes.length > 0 && candidates[0]?.near === true;
     const reverse =
       peer.id === identity.id
         ? "a node does not ask itself to connect"
-        : signals.reverse(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : 0);
+        : signals.reverse(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : punchLeadMs);
     if (typeof reverse === "string") skip("reverse", reverse);
     else lanes.push([reverse]);
   }
-  for (const strategy of ["punch", "relay"] as const)
-    if (allowed.includes(strategy)) skip(strategy, "this version does not have this strategy");
+  if (allowed.includes("punch")) {
+    const isNear = lanes.length > 0 && candidates[0]?.near === true;
+    const punch =
+      peer.id === identity.id
+        ? "a node needs no hole to reach itself"
+        : signals.punch(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : 0);
+    if (typeof punch === "string") skip("punch", punch);
+    else lanes.push([punch]);
+  }
+  if (allowed.includes("relay")) skip("relay", "this version does not have this strategy");
   return { lanes, skipped };
 }
 

@@ -46,8 +46,8 @@ export async function discoverExternal(
   return seen;
 }
 
-/** Where only other NICs have a default route, packets would leave by those and say nothing of this one. */
-function addressesToAsk(nics: readonly Nic[], nic: Nic, family: Family): readonly string[] {
+/** Addresses to ask from. Where only other NICs have a default route, packets would leave by those and say nothing of this one. */
+export function addressesToAsk(nics: readonly Nic[], nic: Nic, family: Family): readonly string[] {
   const routed = nics.some((other) => other.up && other.metric[family] !== undefined);
   if (routed && nic.metric[family] === undefined) return [];
   return routableAddresses(nic, family)

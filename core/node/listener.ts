@@ -17,7 +17,7 @@ import type {
 import type { Hello } from "../wire/session-frame.ts";
 import type { Channel } from "./channel.ts";
 import { channelOf } from "./datagram-channel.ts";
-import type { StatusPart } from "./node-api.ts";
+import type { StatusPart, TimelineEntry } from "./node-api.ts";
 import { GREETING_TIMEOUT_MS, Session } from "./session.ts";
 
 const MAX_STRANGERS = 1024;
@@ -45,6 +45,8 @@ export interface Arrival {
   readonly rttMs: number;
   /** When the connection was accepted, as `Time.now()` told it. */
   readonly beganAt: number;
+  /** What led to it, where we had a part in that. */
+  readonly timeline?: readonly TimelineEntry[];
 }
 
 export interface ListenerOptions {

@@ -5,6 +5,7 @@
 import type { Strategy } from "../connect/race.ts";
 import type { Endpoint } from "../ip.ts";
 import type { InterfaceDescription } from "./interface.ts";
+import type { NatReport, NicNatDescription } from "./nat-report.ts";
 import type { Pipe } from "./pipe.ts";
 
 export type { Strategy } from "../connect/race.ts";
@@ -91,7 +92,12 @@ export interface NodeApi {
   readonly version: string;
   /** The node's address line. */
   address(): string;
-  interfaces(): readonly InterfaceDescription[];
+  /** The NICs, each with what is known of the NAT in front of it. */
+  interfaces(): readonly (InterfaceDescription & { readonly nat: NicNatDescription | null })[];
+  /** What is known of the NATs in front of the NICs; waits for what is being measured unless `wait` is false. */
+  nat(wait?: boolean): Promise<NatReport>;
+  /** Measures them again. */
+  refreshNat(): Promise<NatReport>;
   status(): readonly StatusPart[];
   /**
    * Opens a connection and keeps it under `name`. Rejects with `bad-argument`, `reserved-name`, `name-taken`

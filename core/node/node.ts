@@ -12,9 +12,10 @@ import { Connections } from "./connections.ts";
 import { describeConnection, type Origin } from "./describe-connection.ts";
 import { type DialledSession, dial, type Target } from "./dial.ts";
 import { type Identity, openIdentity } from "./identity.ts";
-import type { InterfaceDescription } from "./interface.ts";
 import { Listener } from "./listener.ts";
 import { endOnLostAddresses } from "./lost-addresses.ts";
+import type { NatReport } from "./nat-report.ts";
+import { NatWatch } from "./nat-watch.ts";
 import { Network } from "./network.ts";
 import type {
   Connection,
@@ -29,6 +30,7 @@ import type { NodeConfig } from "./node-config.ts";
 import { composeAddress } from "./own-address.ts";
 import { Peers } from "./peers.ts";
 import { Pipe } from "./pipe.ts";
+import { Punching } from "./punching.ts";
 import { resolveTarget } from "./resolve-target.ts";
 import { Services } from "./services.ts";
 import { Signals } from "./signals.ts";
@@ -51,6 +53,7 @@ export class Node implements NodeApi {
   readonly #opening = new Set<Promise<unknown>>();
   #listener!: Listener;
   #network!: Network;
+  #nat!: NatWatch;
   #signals!: Signals;
   #closed: Promise<void> | undefined;
 
@@ -102,13 +105,21 @@ export class Node implements NodeApi {
         stunServers: config.stunServers,
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         changed: () => {
-          node.#emit("network", { addr: node.address() });
-          node.#signals.publish();
+          node.#nat.check();
+          node.#networkChanged();
           endOnLostAddresses(node.connections(), world.nics());
         },
       });
+      node.#nat = new NatWatch(world, {
+        stunServers: config.stunServers,
+        nics: () => node.#network.interfaces.map(({ nic }) => nic),
+        used: () => node.#network.used.map(({ nic }) => nic),
+        externalOf: (ip, family) => node.#network.externalOf(ip, family),
+        changed: () => node.#networkChanged(),
+      });
       node.#signals = node.#startSignals(options.log ?? SILENT);
       node.#signals.publish();
+      node.#nat.check();
       node.#listener.hear();
       // A task later, so that who awaits the start can subscribe first.
       const ready = (): void => node.#emit("ready", { id: node.id, addr: node.address() });
@@ -137,17 +148,27 @@ export class Node implements NodeApi {
       families: ([4, 6] as const).filter((family) => this.#listener.has(family)),
       interfaces: this.#network.used,
       brokers: this.#signals.brokers,
+      natOf: (ip) => this.#nat.profileOf(ip),
     });
   }
 
-  interfaces(): readonly InterfaceDescription[] {
-    return this.#network.interfaces.map((nic) => nic.describe());
+  interfaces(): ReturnType<NodeApi["interfaces"]> {
+    return this.#network.interfaces.map((nic) => ({ ...nic.describe(), nat: this.#nat.ofNic(nic.name) }));
+  }
+
+  nat(wait = true): Promise<NatReport> {
+    return this.#nat.report(wait);
+  }
+
+  refreshNat(): Promise<NatReport> {
+    return this.#nat.refresh();
   }
 
   status(): readonly StatusPart[] {
     return [
       ...this.#listener.status(this.#arrivals.summary),
       this.#network.status,
+      this.#nat.status,
       ...this.#signals.status(),
       { part: "portmap", state: "off", detail: "this version asks no router to forward ports" },
     ];
@@ -261,6 +282,7 @@ export class Node implements NodeApi {
     const reason = new P2pdError("closed", "the node was stopped");
     this.#stopping.abort();
     this.#network.close();
+    this.#nat.close();
     this.#signals.close();
     this.#listener.close();
     this.#arrivals.stopWaiting();
@@ -269,6 +291,11 @@ export class Node implements NodeApi {
     await this.#listener.free();
     this.#listeners.clear();
     this.#identity.release();
+  }
+
+  #networkChanged(): void {
+    this.#emit("network", { addr: this.address() });
+    this.#signals.publish();
   }
 
   #refuseWhenClosed(): void {
@@ -339,6 +366,8 @@ export class Node implements NodeApi {
   #startSignals(log: Log): Signals {
     const { mqttBrokers, strategies } = this.#config;
     const { machineId: machine, credentials } = this.#identity;
+    const [network, nat] = [this.#network, this.#nat];
+    const punching = new Punching(this.#world, { ...this.#config, credentials, network, nat });
     return new Signals(this.#world, {
       identity: this.#identity,
       brokers: mqttBrokers,
@@ -348,8 +377,11 @@ export class Node implements NodeApi {
       connectBack: () => {
         if (!strategies.includes("reverse")) return undefined;
         const own = { machine, nics: this.#world.nics(), externals: this.#network.externals };
-        return { own, credentials, quic: this.#listener.quic, signal: this.#stopping.signal };
+        const delayMs = strategies.includes("punch") ? punching.quietMs : 0;
+        return { own, credentials, quic: this.#listener.quic, delayMs, signal: this.#stopping.signal };
       },
+      punching: () => (strategies.includes("punch") ? punching : undefined),
+      signal: this.#stopping.signal,
       connected: (session, stream, path) => this.#arrivals.greeted(session, stream, path),
     });
   }

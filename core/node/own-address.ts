@@ -1,7 +1,9 @@
 /** A node's address line, composed of what is known of its NICs at the moment. */
 import { type Family, scopeOf } from "../ip.ts";
+import type { NatProfile } from "../nat/nat-kind.ts";
 import { ADDRESS_MAX_NICS, type AddressBroker, type AddressNic, encodeAddress } from "../wire/address.ts";
 import type { Interface } from "./interface.ts";
+import { summarise } from "./nat-report.ts";
 
 export interface OwnAddressFacts {
   readonly id: string;
@@ -13,6 +15,8 @@ export interface OwnAddressFacts {
   readonly interfaces: readonly Interface[];
   /** Where it listens for signals. */
   readonly brokers: readonly AddressBroker[];
+  /** What is known of the NAT in front of a NIC address. */
+  readonly natOf: (ip: string) => NatProfile | undefined;
 }
 
 /**
@@ -25,29 +29,36 @@ export function composeAddress({
   families,
   interfaces,
   brokers,
+  natOf,
 }: OwnAddressFacts): string {
-  const nics = families.flatMap((family) =>
-    interfaces.flatMap((nic) => entriesOf(nic, nic.position, family, port)),
-  );
+  const nics = families.flatMap((family) => interfaces.flatMap((nic) => entriesOf(nic, family, port, natOf)));
   return encodeAddress({ id, machine, brokers, nics: nics.slice(0, ADDRESS_MAX_NICS) });
 }
 
 /** One entry for each external address, or for each NIC address while none is known. */
-function entriesOf(nic: Interface, index: number, family: Family, port: number): readonly AddressNic[] {
+function entriesOf(
+  nic: Interface,
+  family: Family,
+  port: number,
+  natOf: OwnAddressFacts["natOf"],
+): readonly AddressNic[] {
   return nic
     .routes(family)
     .filter(({ nicIps }) => scopeOf(nicIps[0]?.ip ?? "::") !== "link-local")
     .flatMap(({ nicIps, extIps }) => {
-      const [address, external] = [nicIps[0]?.ip, extIps[0]?.ip];
+      const address = nicIps[0]?.ip;
       if (address === undefined) return [];
+      const profile = natOf(address);
+      const external = extIps[0]?.ip ?? profile?.external;
+      const known = profile === undefined ? undefined : summarise(profile);
       const entry = {
-        index,
+        index: nic.position,
         family,
         address,
         port,
-        nat: "unknown",
-        delta: "unknown",
-        deltaValue: 0,
+        nat: known?.type ?? "unknown",
+        delta: known?.delta.type ?? "unknown",
+        deltaValue: known?.delta.value ?? 0,
       } as const;
       return [external === undefined ? entry : { ...entry, external }];
     });

@@ -4,9 +4,11 @@
  */
 import { AwaitedAnswers } from "../connect/answers.ts";
 import { ConnectBack, type ConnectBackOptions } from "../connect/connect-back.ts";
-import type { Attempt } from "../connect/race.ts";
+import { punchAttempt } from "../connect/punch.ts";
+import { PunchAnswers } from "../connect/punch-answers.ts";
+import type { Attempt, Strategy } from "../connect/race.ts";
 import { reverseAttempt } from "../connect/reverse.ts";
-import { P2pdError, toP2pdError } from "../errors.ts";
+import { type ErrorCode, P2pdError, toP2pdError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { SecureStream, World } from "../net/world.ts";
 import { parseBrokerUrl } from "../signal/broker-url.ts";
@@ -19,8 +21,10 @@ import {
   decodeAddress,
   encodeAddress,
 } from "../wire/address.ts";
+import type { AnswerBody, OfferBody } from "../wire/signal-message.ts";
 import { type Identity, keyOfId } from "./identity.ts";
-import type { StatusPart } from "./node-api.ts";
+import type { StatusPart, TimelineEntry } from "./node-api.ts";
+import type { Punching } from "./punching.ts";
 import { Session } from "./session.ts";
 import { signalsStatus } from "./signals-status.ts";
 
@@ -35,13 +39,26 @@ export interface SignalsOptions {
   readonly reconnected: () => void;
   /** What connecting back needs to know; undefined while it is not allowed. */
   readonly connectBack: () => ConnectBackOptions | undefined;
+  /** What punches need; undefined where they are not allowed. */
+  readonly punching: () => Punching | undefined;
+  /** Fires when the node stops. */
+  readonly signal: AbortSignal;
   /** A peer whom we connected to at its wish; its HELLO is still to come. */
   readonly connected: (
     session: Session,
     stream: SecureStream,
-    path: { readonly transport: "tcp" | "udp"; readonly rttMs: number; readonly beganAt: number },
+    path: {
+      readonly strategy: Strategy;
+      readonly transport: "tcp" | "udp";
+      readonly rttMs: number;
+      readonly beganAt: number;
+      readonly timeline?: readonly TimelineEntry[];
+    },
   ) => Promise<void>;
 }
+
+/** Of one punch, in the timeline of the connection that comes of it. */
+const MAX_NOTES = 64;
 
 export class Signals {
   readonly #world: World;
@@ -49,6 +66,7 @@ export class Signals {
   readonly #signaling: Signaling | undefined;
   readonly #answers = new AwaitedAnswers();
   readonly #connectBack: ConnectBack;
+  #punchAnswers: PunchAnswers | undefined;
   /** Sessions whose first frame was read before the race that waits for them has seen their stream. */
   readonly #sessions = new WeakMap<SecureStream, Session>();
   /** Our brokers as an address line carries them. */
@@ -136,6 +154,32 @@ export class Signals {
     });
   }
 
+  /** An attempt to punch holes; or why there can be none. */
+  punch(
+    peer: Address,
+    peerKey: Uint8Array,
+    transport: "tcp" | "udp" | undefined,
+    delayMs: number,
+  ): Attempt | string {
+    const signaling = this.#signaling;
+    const punching = this.#options.punching();
+    if (signaling === undefined) return "needs a message to the peer, and no mqttBrokers are configured";
+    if (punching === undefined) return "the strategy punch is not allowed here";
+    const { world, credentials, servers, places } = punching;
+    return punchAttempt({
+      world,
+      credentials,
+      servers,
+      places,
+      signaling,
+      peer,
+      peerKey,
+      address: this.#options.address,
+      transports: transport === undefined ? ["udp", "tcp"] : [transport],
+      delayMs,
+    });
+  }
+
   /** A path that brings a token came to our listener. */
   answered(
     token: string,
@@ -147,6 +191,11 @@ export class Signals {
     this.#sessions.set(stream, session);
     if (this.#answers.arrived(token, { stream, transport, rttMs })) return;
     session.abort(new P2pdError("refused", "no open waits for this connection any more"));
+  }
+
+  /** How long `reverse` should wait where a punch is tried beside it, in milliseconds. */
+  get reverseDelayMs(): number {
+    return this.#options.punching()?.reverseDelayMs ?? 0;
   }
 
   /** The session that was made of a stream already. */
@@ -161,11 +210,14 @@ export class Signals {
   #heard(signal: IncomingSignal): void {
     const { from, message } = signal;
     if (message.type === "cancel") {
+      this.#punchAnswers?.stop(message.request, from);
       this.#answers.refused(
         message.request,
         from,
         `the peer could not connect to us: ${message.text ?? message.code}`,
       );
+    } else if (message.type === "offer") {
+      this.#punchWith(signal, message).catch((thrown: unknown) => this.#complain("punching failed", thrown));
     } else if (message.type === "reverse") {
       const { request, token, address, transport } = message;
       const reply = (refusal?: P2pdError): void => {
@@ -209,7 +261,8 @@ export class Signals {
         const session = new Session(path.stream, { role: "acceptor", time: this.#world.time });
         session.answer(token);
         const { transport: by, rttMs } = path;
-        await this.#options.connected(session, path.stream, { transport: by, rttMs, beganAt });
+        const facts = { strategy: "reverse", transport: by, rttMs, beganAt } as const;
+        await this.#options.connected(session, path.stream, facts);
       } catch (thrown) {
         const { code, message } = toP2pdError(thrown, "connect-failed");
         if (code !== "connect-failed") return;
@@ -217,6 +270,63 @@ export class Signals {
         await this.#signaling?.send(from, address.brokers, body);
       }
     }
+  }
+
+  /** Takes part in a punch that a peer has offered. */
+  async #punchWith(signal: IncomingSignal, offer: OfferBody): Promise<void> {
+    const { from } = signal;
+    const { request, punch } = offer;
+    const { time } = this.#world;
+    const beganAt = time.now();
+    const punching = this.#options.punching();
+    const peer = readLine(offer.address);
+    const peerKey = keyOfId(from);
+    const reply = (answer: Omit<AnswerBody, "type" | "request">): void => {
+      signal
+        .reply({ type: "answer", request, ...answer })
+        .catch((thrown: unknown) => this.#complain("replying to a signal failed", thrown));
+    };
+    const refuse = (code: ErrorCode, text: string): void => reply({ accepted: false, code, text });
+    if (punching === undefined || punch === undefined || !offer.strategies.includes("punch"))
+      return refuse("unavailable", "the strategy punch is not allowed there");
+    if (peer?.id !== from || peerKey === undefined)
+      return refuse("bad-argument", "the address in the offer is unreadable, or not the sender's");
+    const { address, signal: stopping } = this.#options;
+    const { world, credentials, servers, places } = punching;
+    this.#punchAnswers ??= new PunchAnswers({
+      world,
+      credentials,
+      servers,
+      places,
+      address,
+      signal: stopping,
+    });
+    const refusal = this.#punchAnswers.refusal(from, request);
+    if (refusal !== undefined) return refuse("unavailable", refusal);
+    const timeline: TimelineEntry[] = [];
+    await this.#punchAnswers.answer({
+      from,
+      peerKey,
+      peer,
+      offer: { ...offer, punch },
+      reply,
+      note: (event, detail) => {
+        const ms = Math.round((time.now() - beganAt) * 10) / 10;
+        if (timeline.length < MAX_NOTES)
+          timeline.push({ ms, strategy: "punch", candidate: "by signal", event, detail });
+        this.#options.log.debug("punching for a peer", { peer: from, request, event, detail });
+      },
+      accepted: async ({ stream, transport, rttMs }) => {
+        const session = new Session(stream, { role: "acceptor", time });
+        await this.#options.connected(session, stream, {
+          strategy: "punch",
+          transport,
+          rttMs,
+          beganAt,
+          timeline,
+        });
+      },
+    });
   }
 
   #complain(what: string, thrown: unknown): void {

@@ -199,7 +199,8 @@ function mostNamed(answers: readonly ServerAnswer[]): { ip: string; agreed: numb
   return { ip: first[0], agreed: first[1] };
 }
 
-function implausible(mapped: Endpoint, family: Family): P2pdError | undefined {
+/** Why an external address cannot be true; undefined where it may be. */
+export function implausible(mapped: Endpoint, family: Family): P2pdError | undefined {
   const scope = scopeOf(mapped.ip);
   if (
     familyOf(mapped.ip) === family &&

@@ -80,13 +80,13 @@ export async function bindingRequest(
     const error = errorOf(response.message, response.from, alternate);
     const follow =
       error.detail["stunCode"] === 300 && redirects > 0 && !transport.reliable && alternate !== undefined;
-    if (!follow || asked.has(formatEndpoint(alternate)) || !mayRedirect(to, alternate)) throw error;
+    if (!follow || asked.has(formatEndpoint(alternate)) || !mayFollow(to, alternate)) throw error;
     to = alternate;
   }
 }
 
-/** A stranger must not make us knock at this machine, this network, or at everyone. */
-function mayRedirect(from: Endpoint, alternate: Endpoint): boolean {
+/** Whether to go where a stranger points: not to this machine, this network, or everyone. */
+export function mayFollow(from: Endpoint, alternate: Endpoint): boolean {
   const scope = scopeOf(alternate.ip);
   const sameKind = scope === "public" || scope === scopeOf(from.ip);
   return (

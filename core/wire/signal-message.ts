@@ -7,6 +7,7 @@ import type * as Schema from "typebox/schema";
 import { P2pdError } from "../errors.ts";
 import { ADDRESS_MAX_LENGTH } from "./address.ts";
 import { ENVELOPE_MAX_TEXT } from "./signal-envelope.ts";
+import { PUNCH, type SignalPunch } from "./signal-punch.ts";
 
 export const SIGNAL_VERSION = 1;
 /** Plaintexts are padded to a multiple of this many octets. */
@@ -33,6 +34,7 @@ const BODIES = {
       service: SERVICE,
       token: TOKEN,
       certificate: CERTIFICATE,
+      punch: PUNCH,
     },
   },
   answer: {
@@ -43,6 +45,7 @@ const BODIES = {
       address: ADDRESS,
       token: TOKEN,
       certificate: CERTIFICATE,
+      punch: PUNCH,
       code: WORD,
       text: TEXT,
     },
@@ -82,6 +85,7 @@ export interface OfferBody {
   readonly token?: string;
   /** The sender's certificate, DER in base64url, for QUIC. */
   readonly certificate?: string;
+  readonly punch?: SignalPunch;
 }
 
 /** The reply to an offer or a reverse. `code` and `text` say why it was not accepted. */
@@ -92,6 +96,7 @@ export interface AnswerBody {
   readonly address?: string;
   readonly token?: string;
   readonly certificate?: string;
+  readonly punch?: SignalPunch;
   readonly code?: string;
   readonly text?: string;
 }

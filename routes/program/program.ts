@@ -97,6 +97,13 @@ function createProgram(terminal: Terminal, start: Start): Command {
     .description("show the node's id")
     .action(() => act(async (settings) => (await import("./id.ts")).runId(settings)));
   program
+    .command("nat")
+    .option("--json", "as JSON")
+    .description("show what your network is and what will work")
+    .action(({ json = false }: { json?: boolean }) =>
+      act(async (settings) => (await import("./nat.ts")).runNat(settings, json)),
+    );
+  program
     .command("open")
     .argument("<NAME>", "name that the connection shall have")
     .argument("<ADDR>", "address or id of the peer, or self")

@@ -32,9 +32,10 @@ export interface LabServers {
   ntp(errorMs?: number, number?: number): Promise<LabServer & { setError(errorMs: number): Promise<void> }>;
   /** UDP and TCP echo at port 7. */
   echo(): Promise<LabServer>;
-  /** A STUN server at two addresses and two ports that lies over UDP; its lie may be changed. */
+  /** A STUN server at two addresses and two ports that may lie; its lie may be changed; numbers 0 to 2. */
   stun(
     lie?: StunLie,
+    number?: number,
   ): Promise<LabServer & { readonly alternate: Endpoint; setLie(lie: StunLie): Promise<void> }>;
   /** Starts any command in the internet's namespace and waits until `ready` says so. */
   start(name: string, words: readonly string[], ready: () => Promise<boolean>): Promise<LabProcess>;
@@ -43,8 +44,8 @@ export interface LabServers {
   stopAll(): Promise<void>;
 }
 
-/** Which server addresses are whose; 16 to 23 are free for tests. */
-const ADDRESS = { coturn: 0, stun: 2, echo: 4, mosquitto: 5, ntp: 9 } as const;
+/** Which server addresses are whose; 20 to 23 are free for tests. */
+const ADDRESS = { coturn: 0, stun: [2, 16, 18], echo: 4, mosquitto: 5, ntp: 9 } as const;
 
 export function createServers(plan: LabPlan): LabServers {
   const running = new Set<LabProcess>();
@@ -126,9 +127,10 @@ export function createServers(plan: LabPlan): LabServers {
       const words = own("echo-server.ts", endpoint.ip, INTERNET.serverIp6(ADDRESS.echo));
       return { ...(await start("echo server", words, () => hasPort(plan.internet, "tcp", 7))), endpoint };
     },
-    async stun(lie = "honest") {
-      const [first, second] = [at(ADDRESS.stun, 3478), at(ADDRESS.stun + 1, 3479)];
-      const ready = `${directory}/stun.ready`;
+    async stun(lie = "honest", number = 0) {
+      const index = ADDRESS.stun[number] as number;
+      const [first, second] = [at(index, 3478), at(index + 1, 3479)];
+      const ready = `${directory}/stun-${number}.ready`;
       const server = await start("STUN server", own("lying-stun.ts", first.ip, second.ip, lie, ready), () =>
         exists(ready),
       );

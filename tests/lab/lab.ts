@@ -15,6 +15,9 @@ const USAGE = `A laboratory of real NATs in network namespaces. Needs Linux and 
 
   bun run lab up A B        two hosts behind routers A and B; Ctrl-C removes everything
   bun run lab test [WORD]   proves the laboratory against itself; only checks that contain WORD
+  bun run lab detect [bad] [SEEDS] [WORD]
+                            detects every configuration (or those with WORD) with 10 or so many seeds, five
+                            minutes for all; bad: loss, dead, mistaken and lying servers
   bun run lab list          laboratories on this machine
   bun run lab clean         removes those whose owner has died
 
@@ -35,6 +38,8 @@ async function main([verb = "", ...words]: readonly string[]): Promise<number> {
       return up(words);
     case "test":
       return selfTest(words[0] ?? "");
+    case "detect":
+      return (await import("./detection-report.ts")).reportDetections(words, console.log);
     case "list":
       return list();
     case "clean":

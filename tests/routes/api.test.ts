@@ -71,7 +71,12 @@ test("version, addresses and status tell of the node", async () => {
 });
 
 test("what this version cannot do says so", async () => {
-  expect(await get("/p2p/nat")).toMatchObject({ status: 501, error: 27 });
+  expect(await get("/p2p/nat")).toMatchObject({ status: 200, error: 0, nics: [], advice: [] });
+  expect(await get("/nat?wait=false")).toMatchObject({ error: 0 });
+  expect(await get("/p2p/nat?wait=maybe")).toMatchObject({ status: 400, error: 11, field: "wait" });
+  expect(await get("/p2p/nat/refresh")).toMatchObject({ status: 405 });
+  const refreshed = await fetch(`${api.url}p2p/nat/refresh`, { method: "POST" });
+  expect(await refreshed.json()).toMatchObject({ error: 0, nics: [] });
   expect(await get("/portmap")).toMatchObject({ status: 501, error: 27 });
 });
 

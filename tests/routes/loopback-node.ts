@@ -80,6 +80,8 @@ export async function createLoopbackNode(world: World): Promise<LoopbackNode> {
     far,
     address: () => "the-address",
     interfaces: () => [],
+    nat: async () => ({ nics: [], advice: [] }),
+    refreshNat: async () => ({ nics: [], advice: [] }),
     status: () => [{ part: "listener", state: "up", detail: "TCP" }],
     async open(name, target, options) {
       if (connections.has(name)) throw new P2pdError("name-taken", "Con name already exists.");

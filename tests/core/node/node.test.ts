@@ -175,6 +175,7 @@ describe("a start", () => {
       "udp",
       "incoming",
       "stun",
+      "nat",
       "brokers",
       "portmap",
     ]);

@@ -40,6 +40,52 @@ const EXAMPLES: Readonly<Record<string, SignalMessage>> = {
   stale: { ...head, type: "stale" },
 };
 
+const SIDE = {
+  kind: {
+    type: "symmetric",
+    mapping: "address-and-port-dependent",
+    filtering: "address-and-port-dependent",
+    delta: { type: "independent", value: -2 },
+    range: [1024, 65_535],
+    portPreservation: false,
+    portParity: false,
+  },
+  ip: "5.44.0.2",
+  samples: [{ localPort: 20_000, externalPort: 40_000 }],
+  spare: [20_001, 20_002],
+} as const;
+const PUNCH = { secret: ID, pairs: [{ to: "192.168.1.7", udp: SIDE, tcp: SIDE }, {}] };
+
+describe("what a signal says of a punch", () => {
+  const offer = EXAMPLES["offer"] as SignalMessage;
+  const withPunch = (punch: unknown): SignalMessage => ({ ...offer, punch }) as SignalMessage;
+
+  test("comes out as it went in, four pairs of full length too", () => {
+    expect(decodeSignal(encodeSignal(withPunch(PUNCH)))).toEqual(withPunch(PUNCH));
+    const full = { ...SIDE, spare: Array.from({ length: 24 }, (_, i) => 20_001 + i) };
+    const four = { secret: ID, pairs: Array.from({ length: 4 }, () => ({ udp: full, tcp: full })) };
+    expect(decodeSignal(encodeSignal(withPunch(four)))).toEqual(withPunch(four));
+  });
+
+  test.each([
+    ["five pairs", { ...PUNCH, pairs: [{}, {}, {}, {}, {}] }],
+    ["a short secret", { ...PUNCH, secret: "abc" }],
+    ["a name as address", { ...PUNCH, pairs: [{ udp: { ...SIDE, ip: "example.org" } }] }],
+    ["port 0", { ...PUNCH, pairs: [{ udp: { ...SIDE, spare: [0] } }] }],
+    [
+      "a port too high",
+      { ...PUNCH, pairs: [{ udp: { ...SIDE, samples: [{ localPort: 1, externalPort: 65_536 }] } }] },
+    ],
+    [
+      "33 spare ports",
+      { ...PUNCH, pairs: [{ udp: { ...SIDE, spare: Array.from({ length: 33 }, () => 5) } }] },
+    ],
+    ["an unknown kind", { ...PUNCH, pairs: [{ udp: { ...SIDE, kind: { ...SIDE.kind, type: "odd" } } }] }],
+  ])("is refused with %s", (_, punch) => {
+    expect(decodeSignal(bytesOf(withPunch(punch)))).toBe("malformed");
+  });
+});
+
 describe("a signal", () => {
   test("of every type comes out as it went in", () => {
     expect(Object.keys(EXAMPLES)).toEqual([...SIGNAL_TYPES]);

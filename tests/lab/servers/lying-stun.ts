@@ -1,8 +1,8 @@
 /**
- * A STUN server (RFC 8489, RFC 5780, UDP, IPv4) at two addresses with two ports each, that lies as it is told:
- * `honest`; `ignores-change-request` answers from where it was asked and claims to know RFC 5780;
- * `wrong-source` answers from its other address although nobody asked it to; `wrong-address` reports an address
- * that is not the asker's. Another lie per line of standard input. It shares no code with the STUN client.
+ * A STUN server (RFC 8489, RFC 5780, UDP and TCP, IPv4) at two addresses with two ports each, that lies as it is
+ * told: `honest`; `ignores-change-request` answers from where it was asked and claims to know RFC 5780;
+ * `wrong-source` answers from its other address although nobody asked it to (over UDP); `wrong-address` reports an
+ * address that is not the asker's. Another lie per line of standard input. It shares no code with the STUN client.
  *
  *     bun lying-stun.ts FIRST_ADDRESS SECOND_ADDRESS LIE READY_FILE
  */
@@ -33,13 +33,47 @@ const sockets = await Promise.all(
   ),
 );
 
+ADDRESSES.forEach((hostname, address) => {
+  PORTS.forEach((port, portNumber) => {
+    Bun.listen({
+      hostname,
+      port,
+      socket: {
+        // A request is small enough to come in one piece.
+        data(socket, data) {
+          const [theirAddress, theirPort] = [socket.remoteAddress, socket.remotePort];
+          const place: Place = [address, portNumber];
+          if (isRequest(data)) socket.write(answer(data, place, place, theirAddress, theirPort));
+        },
+      },
+    });
+  });
+});
+
+function isRequest(data: Uint8Array): boolean {
+  const view = new DataView(data.buffer, data.byteOffset, data.length);
+  return data.length >= 20 && view.getUint16(0) === 1 && view.getUint32(4) === COOKIE;
+}
+
 function serve(request: Uint8Array, [address, port]: Place, theirAddress: string, theirPort: number): void {
+  if (!isRequest(request)) return;
   const view = new DataView(request.buffer, request.byteOffset, request.length);
-  if (request.length < 20 || view.getUint16(0) !== 1 || view.getUint32(4) !== COOKIE) return;
   const asked = lie === "ignores-change-request" ? 0 : changeRequest(view);
   const changeAddress = (asked & 4) !== 0 || lie === "wrong-source" ? 1 : 0;
   const changePort = (asked & 2) !== 0 ? 1 : 0;
   const from: Place = [address ^ changeAddress, port ^ changePort];
+  const reply = answer(request, [address, port], from, theirAddress, theirPort);
+  sockets[from[0]]?.[from[1]]?.send(reply, theirPort, theirAddress);
+}
+
+/** The answer to a request that came to one place and is answered from another. */
+function answer(
+  request: Uint8Array,
+  [address, port]: Place,
+  from: Place,
+  theirAddress: string,
+  theirPort: number,
+): Buffer {
   const mapped: [string, number] =
     lie === "wrong-address" ? ["5.44.99.99", theirPort ^ 1] : [theirAddress, theirPort];
   const attributes = Buffer.concat([
@@ -51,8 +85,7 @@ function serve(request: Uint8Array, [address, port]: Place, theirAddress: string
   const head = Buffer.alloc(4);
   head.writeUInt16BE(0x0101, 0);
   head.writeUInt16BE(attributes.length, 2);
-  const reply = Buffer.concat([head, request.subarray(4, 20), attributes]);
-  sockets[from[0]]?.[from[1]]?.send(reply, theirPort, theirAddress);
+  return Buffer.concat([head, request.subarray(4, 20), attributes]);
 }
 
 /** The flags of CHANGE-REQUEST: 4 for the address, 2 for the port. */

@@ -45,6 +45,13 @@ test("id and addr are those of the running daemon", async () => {
   expect(explained.printed[0]).toMatch(new RegExp(`^id +${id.printed[0]}  the node`, "m"));
 });
 
+test("nat says what is known, in words and as JSON, and fails where nothing is", async () => {
+  const words = await client(["nat"], 1);
+  expect(words.printed.join("\n")).toMatch(/no stunServers are configured|No NIC leads to a server/);
+  const json = await client(["nat", "--json"], 1);
+  expect(JSON.parse(json.printed.join("\n"))).toEqual({ nics: expect.any(Array), advice: [] });
+});
+
 test("open leaves a connection of that name with the daemon", async () => {
   const { printed } = await client(["open", "mine", "self"]);
   expect(printed[0]).toMatch(/^mine: direct\/tcp to \S+:[0-9]+, TLS_/);

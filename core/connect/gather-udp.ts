@@ -1,0 +1,149 @@
+/**
+ * Our side of a UDP punch, before the plan: local ports that are bound, and where the router's present mappings of
+ * them are, learnt from a STUN server. The sockets stay open, and so do the mappings, until the punch takes them
+ * over. What the samples mean, and how many are needed, is decided in `core/nat/`.
+ */
+import { P2pdError, toP2pdError } from "../errors.ts";
+import { type Endpoint, formatEndpoint } from "../ip.ts";
+import { gatherNeeds } from "../nat/gather-needs.ts";
+import type { NatKind } from "../nat/nat-kind.ts";
+import type { PunchSample, PunchSide } from "../nat/punch-plan.ts";
+import type { UdpSocket, World } from "../net/world.ts";
+import { type BindingResult, bindingRequest } from "../stun/binding.ts";
+import { attachStun } from "../stun/stun-socket.ts";
+import type { Note } from "./race.ts";
+
+export interface GatherUdpOptions {
+  readonly localIp: string;
+  readonly device?: string | undefined;
+  /** What the router does to UDP; `UNTRANSLATED` where there is none between the two. */
+  readonly kind: NatKind;
+  /** Address that the other side is told. */
+  readonly ip: string;
+  /** The first is asked for everything, the next ones when it fails. */
+  readonly servers: readonly Endpoint[];
+  readonly signal: AbortSignal;
+  readonly note: Note;
+}
+
+export interface GatheredUdp {
+  readonly side: PunchSide;
+  /** By local port. */
+  readonly sockets: ReadonlyMap<number, UdpSocket>;
+  /** Datagrams that were sent to servers, at least. */
+  readonly asked: number;
+  close(): void;
+}
+
+type GatherWorld = Pick<World, "time" | "randomBytes" | "openUdp">;
+
+const TIMEOUT_MS = 400;
+const RTO_MS = 150;
+const PORT_TRIES = 16;
+/** Above what servers listen on, below what most systems hand out by themselves. */
+const FREE_PORTS = [16_384, 32_700] as const;
+
+/** Rejects with `unreachable` when a server is needed and none answers, `address-in-use`, or `aborted`. */
+export async function gatherUdpSide(world: GatherWorld, options: GatherUdpOptions): Promise<GatheredUdp> {
+  const { kind, servers, ip, signal, note } = options;
+  const { samples, spare, within } = gatherNeeds(kind);
+  const failures: string[] = [];
+  let asked = 0;
+  // A server that fails has moved the router's counters all the same, so each gets ports of its own.
+  for (const server of samples === 0 ? [undefined] : servers) {
+    const sockets = await openConsecutive(world, options, samples + spare, within);
+    const ports = [...sockets.keys()];
+    const close = (): void => {
+      for (const socket of sockets.values()) socket.close();
+    };
+    const gathered = (seen: readonly PunchSample[], at: string): GatheredUdp => ({
+      side: { kind, ip: at, samples: seen, spare: ports.slice(samples) },
+      sockets,
+      asked,
+      close,
+    });
+    if (server === undefined) return gathered([], ip);
+    try {
+      asked += samples;
+      const began = world.time.now();
+      const seen = await sample(world, [...sockets.values()].slice(0, samples), server, signal);
+      if (seen.ip !== ip) throw new P2pdError("protocol", `it sees ${seen.ip}, where others have seen ${ip}`);
+      const text = seen.samples.map((one) => `${one.localPort} as ${one.externalPort}`).join(", ");
+      const ms = (world.time.now() - began).toFixed(0);
+      note("sampled", `UDP: ${formatEndpoint(server)} sees ${text}, in ${ms} ms`);
+      return gathered(seen.samples, ip);
+    } catch (thrown) {
+      close();
+      const { code, message } = toP2pdError(thrown);
+      if (code === "aborted" || signal.aborted) throw thrown;
+      failures.push(`${formatEndpoint(server)}: ${message}`);
+    }
+  }
+  const why = failures.length === 0 ? "no STUN server is known" : failures.join("; ");
+  throw new P2pdError(
+    "unreachable",
+    `the router's UDP ports cannot be foreseen, as no server tells (${why})`,
+  );
+}
+
+/** All at once: the requests leave in order, and the router makes mappings in the order in which they come. */
+async function sample(
+  world: GatherWorld,
+  sockets: readonly UdpSocket[],
+  server: Endpoint,
+  signal: AbortSignal,
+): Promise<{ readonly samples: readonly PunchSample[]; readonly ip: string }> {
+  const answers = await Promise.all(
+    sockets.map(async (socket): Promise<BindingResult> => {
+      const stun = attachStun(world, socket);
+      try {
+        return await bindingRequest(stun, server, { timeoutMs: TIMEOUT_MS, rtoMs: RTO_MS, signal });
+      } finally {
+        stun.close();
+      }
+    }),
+  );
+  const samples = answers.map(({ mapped }, i) => ({
+    localPort: (sockets[i] as UdpSocket).local.port,
+    externalPort: mapped.port,
+  }));
+  return { samples, ip: answers[0]?.mapped.ip ?? "" };
+}
+
+/** Sockets on `count` local ports in a row, in their order. */
+async function openConsecutive(
+  world: GatherWorld,
+  { localIp, device }: GatherUdpOptions,
+  count: number,
+  within: readonly [low: number, high: number] | undefined,
+): Promise<Map<number, UdpSocket>> {
+  const [low, high] = rangeFor(within, count);
+  let failure: P2pdError | undefined;
+  for (let tries = 0; tries < PORT_TRIES; tries++) {
+    const sockets = new Map<number, UdpSocket>();
+    const first = low + (new DataView(world.randomBytes(4).buffer).getUint32(0) % (high - low - count + 1));
+    try {
+      for (let port = first; port < first + count; port++) {
+        const local = { ip: localIp, port };
+        const socket = await world.openUdp({ local, ...(device === undefined ? {} : { device }) });
+        sockets.set(port, socket);
+      }
+      return sockets;
+    } catch (thrown) {
+      for (const socket of sockets.values()) socket.close();
+      failure = toP2pdError(thrown);
+      if (failure.code !== "address-in-use") throw failure;
+    }
+  }
+  throw failure ?? new P2pdError("address-in-use", "no local ports are free");
+}
+
+function rangeFor(
+  within: readonly [low: number, high: number] | undefined,
+  count: number,
+): readonly [low: number, high: number] {
+  if (within === undefined) return FREE_PORTS;
+  const low = Math.max(within[0], FREE_PORTS[0]);
+  const high = Math.min(within[1], FREE_PORTS[1]);
+  return high - low > 2 * count ? [low, high] : within;
+}

@@ -1,0 +1,153 @@
+/**
+ * The other end of the punch strategy: a peer's offer is answered with our side of its pairs, and our part of the plans
+ * begins at once. Bounded, so that nobody can use us to knock at doors of others: few at a time for each peer and in
+ * all, only addresses of the peer's own address line, so many datagrams and so long.
+ */
+import { P2pdError, toP2pdError } from "../errors.ts";
+import type { Address } from "../wire/address.ts";
+import { probeKey } from "../wire/punch-probe.ts";
+import type { AnswerBody, OfferBody } from "../wire/signal-message.ts";
+import type { SignalPunch } from "../wire/signal-punch.ts";
+import { MAX_AT_ONCE, MAX_OF_PEER } from "./punch-limits.ts";
+import { placeFor, type PunchPlace, refuseTarget } from "./punch-pairs.ts";
+import {
+  gatherPair,
+  type PairOfSides,
+  type PunchedPath,
+  type PunchSetting,
+  runPlans,
+  sidesOf,
+  type Transport,
+} from "./punch-sides.ts";
+import type { Note } from "./race.ts";
+
+export interface PunchAnswersOptions extends PunchSetting {
+  readonly places: () => Promise<readonly PunchPlace[]>;
+  /** Our own address line, as it is now. */
+  readonly address: () => string;
+  readonly signal: AbortSignal;
+}
+
+export interface AnswerOptions {
+  readonly from: string;
+  readonly peerKey: Uint8Array;
+  readonly offer: OfferBody & { readonly punch: SignalPunch };
+  /** The address in the offer. */
+  readonly peer: Address;
+  readonly note: Note;
+  /** Sends our answer. */
+  readonly reply: (answer: Omit<AnswerBody, "type" | "request">) => void;
+  /** A path on which the peer has proved its key. Resolves when it has greeted on it, rejects when it leaves. */
+  readonly accepted: (path: PunchedPath) => Promise<void>;
+}
+
+interface UnderWay {
+  readonly from: string;
+  readonly stopping: AbortController;
+}
+
+export class PunchAnswers {
+  readonly #options: PunchAnswersOptions;
+  /** By request. */
+  readonly #underWay = new Map<string, UnderWay>();
+
+  constructor(options: PunchAnswersOptions) {
+    this.#options = options;
+  }
+
+  /** Why a peer's offer is not taken up now; undefined: it is. */
+  refusal(from: string, request: string): string | undefined {
+    const ofPeer = [...this.#underWay.values()].filter((one) => one.from === from).length;
+    if (this.#underWay.has(request) || ofPeer >= MAX_OF_PEER || this.#underWay.size >= MAX_AT_ONCE)
+      return "too many punches are under way";
+    return undefined;
+  }
+
+  /** The peer needs it no more. */
+  stop(request: string, from: string): void {
+    const found = this.#underWay.get(request);
+    if (found?.from === from) found.stopping.abort();
+  }
+
+  /** Answers an offer and does our part; resolves when that is over, whatever came of it. */
+  async answer(options: AnswerOptions): Promise<void> {
+    const { from, offer, note } = options;
+    const stopping = new AbortController();
+    const stop = (): void => stopping.abort();
+    this.#options.signal.addEventListener("abort", stop, { once: true });
+    this.#underWay.set(offer.request, { from, stopping });
+    try {
+      await this.#punch(options, stopping);
+    } catch (thrown) {
+      note("failed", toP2pdError(thrown).message);
+    } finally {
+      this.#underWay.delete(offer.request);
+      this.#options.signal.removeEventListener("abort", stop);
+      stop();
+    }
+  }
+
+  async #punch(options: AnswerOptions, stopping: AbortController): Promise<void> {
+    const { offer, peerKey, reply } = options;
+    const reasons: string[] = [];
+    const note: Note = (event, detail) => {
+      if (event === "left out" || event === "not gathered") reasons.push(detail);
+      options.note(event, detail);
+    };
+    const { signal } = stopping;
+    const { secret, pairs: offered } = offer.punch;
+    const transports: readonly Transport[] =
+      offer.transport === undefined ? ["udp", "tcp"] : [offer.transport];
+    const places = await this.#options.places();
+    const own = await Promise.all(
+      offered.map(async (pair): Promise<PairOfSides | undefined> => {
+        const place = placeFor(places, pair);
+        const near = pair.near === true;
+        const ips = [pair.udp?.ip, pair.tcp?.ip].filter((ip) => ip !== undefined);
+        if (place === undefined || ips.length === 0) return undefined;
+        const [refusal] = ips.flatMap((ip) => refuseTarget(ip, near, place, options.peer) ?? []);
+        if (refusal !== undefined) {
+          note("left out", refusal);
+          return undefined;
+        }
+        const wanted = transports.filter((transport) => pair[transport] !== undefined);
+        const isTcpWorthIt = pair.udp === undefined || place.profile?.udp.type === "blocked";
+        const gathering = { place, near, transports: wanted, isTcpWorthIt, signal, note };
+        return { own: await gatherPair(this.#options, gathering), theirs: pair };
+      }),
+    );
+    const ownSecret = this.#options.world
+      .randomBytes(16)
+      .toBase64({ alphabet: "base64url", omitPadding: true });
+    const { running, impossible } = runPlans(
+      this.#options,
+      own.filter((pair) => pair !== undefined),
+      {
+        role: "called",
+        peerKey,
+        key: probeKey(offer.request, secret, ownSecret),
+        signal,
+        note,
+        accepted: (path) => {
+          note("accepted", path.candidate);
+          options.accepted(path).then(
+            () => stopping.abort(),
+            (thrown: unknown) => note("lost", toP2pdError(thrown).message),
+          );
+        },
+      },
+    );
+    // With no plan the caller still gets our side: it tells the same reason from it.
+    const sides = own.map((pair) => (pair === undefined ? {} : sidesOf(pair.own)));
+    const hasSide = sides.some(({ udp, tcp }) => (udp ?? tcp) !== undefined);
+    if (!hasSide) {
+      const none = places.length === 0 ? "it has no network" : "it has no address of the families offered";
+      const text = reasons.length === 0 ? none : reasons.join("; ").slice(0, 500);
+      reply({ accepted: false, code: "unavailable", text });
+      return;
+    }
+    reply({ accepted: true, address: this.#options.address(), punch: { secret: ownSecret, pairs: sides } });
+    if (running.length === 0) throw new P2pdError("unavailable", impossible.join("; "));
+    await Promise.allSettled(running);
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * What the node brings to its punches: the NIC addresses they leave from with what is known of the NATs in front of
+ * them, and the addresses of the STUN servers, looked up ahead so that no punch waits for a name.
+ */
+import type { PunchPlace } from "../connect/punch-pairs.ts";
+import type { PunchSetting } from "../connect/punch-sides.ts";
+import { type Endpoint, type Family, scopeOf } from "../ip.ts";
+import type { NatKind, NatProfile } from "../nat/nat-kind.ts";
+import type { Credentials, World } from "../net/world.ts";
+import type { StunServer } from "../stun/server-url.ts";
+import { isContested } from "./default-nic.ts";
+import { addressesToAsk } from "./discover-external.ts";
+import type { NatWatch } from "./nat-watch.ts";
+import type { Network } from "./network.ts";
+
+export interface PunchingOptions {
+  readonly credentials: Credentials;
+  readonly stunServers: readonly StunServer[];
+  readonly network: Pick<Network, "used">;
+  readonly nat: Pick<NatWatch, "profile" | "findings">;
+}
+
+/** A measurement that is under way is worth so long a wait. */
+const PROFILE_WAIT_MS = 1000;
+const QUIET_MS = 300;
+const MAX_SERVERS = 4;
+/** Names of servers are looked up again after this. */
+const LOOKED_UP_MS = 600_000;
+
+/** A public address is hardly translated; that it is filtered is assumed. */
+const FIREWALLED: NatKind = {
+  type: "symmetric-firewall",
+  mapping: "endpoint-independent",
+  filtering: "address-and-port-dependent",
+  delta: { type: "equal", value: 0 },
+  portPreservation: true,
+  portParity: true,
+};
+
+interface LookedUp {
+  readonly atMs: number;
+  readonly endpoints: Promise<readonly Endpoint[]>;
+}
+
+export class Punching implements PunchSetting {
+  readonly world: World;
+  readonly credentials: Credentials;
+  readonly #options: PunchingOptions;
+  readonly #servers = new Map<Family, LookedUp>();
+
+  constructor(world: World, options: PunchingOptions) {
+    this.world = world;
+    this.credentials = options.credentials;
+    this.#options = options;
+    for (const family of [4, 6] as const) void this.servers(family);
+  }
+
+  /**
+   * How long connections that peers ask for should wait, in milliseconds: behind a NAT whose next port depends on the
+   * last packet of this host, what they send would take the ports that a punch has foreseen.
+   */
+  get quietMs(): number {
+    const kinds = this.#known.flatMap(({ udp, tcp }) => [udp, tcp]);
+    return kinds.some(({ delta }) => delta.type === "dependent") ? QUIET_MS : 0;
+  }
+
+  /**
+   * How long asking a peer to connect to us should wait, in milliseconds: where nothing comes in unasked the offer goes
+   * first, as brokers hold a message back until the one before has been acknowledged.
+   */
+  get reverseDelayMs(): number {
+    const isFiltered = ({ udp }: NatProfile): boolean => udp.type !== "open-internet";
+    return this.#known.length > 0 && this.#known.every(isFiltered) ? QUIET_MS : 0;
+  }
+
+  get #known(): readonly NatProfile[] {
+    return this.#options.nat.findings.flatMap(({ detection }) => detection?.profile ?? []);
+  }
+
+  /** By address; looked up from the start on. */
+  readonly servers = (family: Family): Promise<readonly Endpoint[]> => {
+    const now = this.world.time.now();
+    const known = this.#servers.get(family);
+    if (known !== undefined && now - known.atMs < LOOKED_UP_MS) return known.endpoints;
+    const endpoints = this.#lookUp(family);
+    this.#servers.set(family, { atMs: now, endpoints });
+    void endpoints.then((found) => {
+      if (found.length === 0) this.#servers.delete(family);
+    });
+    return endpoints;
+  };
+
+  /** One address of each NIC and family, those of the best NICs first. */
+  readonly places = async (): Promise<readonly PunchPlace[]> => {
+    const all = this.world.nics();
+    const candidates = this.#options.network.used
+      .filter(({ nic: { up, kind } }) => up && kind !== "loopback")
+      .flatMap(({ nic }) =>
+        ([4, 6] as const).flatMap((family) => {
+          const [ip] = addressesToAsk(all, nic, family);
+          const own = nic.addresses.find((address) => address.ip === ip);
+          if (own === undefined) return [];
+          const isTied = isContested(all, family) && nic.metric[family] !== undefined;
+          return [{ own, device: isTied ? nic.name : undefined }];
+        }),
+      );
+    return Promise.all(
+      candidates.map(async ({ own: { ip, prefixLength }, device }) => {
+        const profile = await this.#profile(ip);
+        return { ip, prefixLength, device, profile };
+      }),
+    );
+  };
+
+  async #profile(ip: string): Promise<NatProfile | undefined> {
+    let waited = (): void => undefined;
+    const timer = this.world.time.after(PROFILE_WAIT_MS, () => waited(), { background: true });
+    const late = new Promise<undefined>((resolve) => {
+      waited = () => resolve(undefined);
+    });
+    const found = await Promise.race([this.#options.nat.profile(ip), late]);
+    timer.cancel();
+    if (found !== undefined || scopeOf(ip) !== "public") return found;
+    return { external: ip, udp: FIREWALLED, tcp: FIREWALLED };
+  }
+
+  async #lookUp(family: Family): Promise<readonly Endpoint[]> {
+    const found = await Promise.all(
+      this.#options.stunServers.slice(0, MAX_SERVERS).map(async ({ host, port }) => {
+        const ips = await this.world.lookup(host, family).catch(() => []);
+        return ips.slice(0, 1).map((ip): Endpoint => ({ ip, port }));
+      }),
+    );
+    return found.flat();
+  }
+}
