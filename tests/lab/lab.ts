@@ -18,6 +18,9 @@ const USAGE = `A laboratory of real NATs in network namespaces. Needs Linux and 
   bun run lab detect [bad] [SEEDS] [WORD]
                             detects every configuration (or those with WORD) with 10 or so many seeds, five
                             minutes for all; bad: loss, dead, mistaken and lying servers
+  bun run lab matrix [RUNS] [WORD]
+                            opens every ordered pair of the configurations of docs/punching.md (or those with
+                            WORD) between whole daemons, and compares with the theory; five minutes for one run
   bun run lab list          laboratories on this machine
   bun run lab clean         removes those whose owner has died
 
@@ -40,6 +43,8 @@ async function main([verb = "", ...words]: readonly string[]): Promise<number> {
       return selfTest(words[0] ?? "");
     case "detect":
       return (await import("./detection-report.ts")).reportDetections(words, console.log);
+    case "matrix":
+      return (await import("./matrix-report.ts")).reportMatrix(words, console.log);
     case "list":
       return list();
     case "clean":

@@ -69,22 +69,31 @@ export async function startServers(sim: Simulation): Promise<Partial<NodeConfig>
   return { stunServers: addresses.map((host) => ({ host, port: 3478 })), mqttBrokers: [url] };
 }
 
-/** Opens, and says a word; milliseconds to its echo. */
+/** Opens, and says a word; milliseconds to its echo. Shows the timeline of what failed. */
 export async function timed(
   sim: Simulation,
   alice: SimNode,
   bob: SimNode,
 ): Promise<{ connection: Connection; ms: number }> {
-  const began = sim.scheduler.nowMs;
   try {
-    const connection = await alice.node.open("bob", elsewhere(bob.node.address()));
-    await connection.pipe.send("ECHO x");
-    await connection.pipe.recv("all", 5000);
-    return { connection, ms: sim.scheduler.nowMs - began };
+    return await openAndEcho(sim, alice, bob);
   } catch (thrown) {
     if (thrown instanceof P2pdError) console.error(thrown.detail["timeline"]);
     throw thrown;
   }
+}
+
+/** As `timed`, for opens that may fail. */
+export async function openAndEcho(
+  sim: Simulation,
+  alice: SimNode,
+  bob: SimNode,
+): Promise<{ connection: Connection; ms: number }> {
+  const began = sim.scheduler.nowMs;
+  const connection = await alice.node.open("bob", elsewhere(bob.node.address()));
+  await connection.pipe.send("ECHO x");
+  await connection.pipe.recv("all", 5000);
+  return { connection, ms: sim.scheduler.nowMs - began };
 }
 
 /** The same address, of another machine: all nodes of a simulation run on one. */
