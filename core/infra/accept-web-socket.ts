@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { P2pdError } from "../errors.ts";
+import { resumeStream } from "../net/resume-stream.ts";
 import { createWebSocketStream } from "../net/web-socket-stream.ts";
 import type { ByteStream, World } from "../net/world.ts";
 
@@ -52,7 +53,7 @@ export function acceptWebSocket(time: World["time"], stream: ByteStream): Promis
       stream.write(Buffer.from(answer.head));
       // Until somebody listens to the messages, nothing more is read.
       stream.pause();
-      resolve(createWebSocketStream(time, withRest(stream, new Uint8Array(head.subarray(end + 4)))));
+      resolve(createWebSocketStream(time, resumeStream(stream, new Uint8Array(head.subarray(end + 4)))));
     },
     drain() {},
     end: () => fail(new P2pdError("closed", "the client closed during the WebSocket handshake")),
@@ -88,17 +89,4 @@ function answerTo(head: string): { readonly head: string } | { readonly wrong: s
       "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n" +
       `sec-websocket-accept: ${accept}\r\nsec-websocket-protocol: ${protocol}\r\n\r\n`,
   };
-}
-
-/** The paused stream as if `rest` had not been read yet; it goes on when somebody listens. */
-function withRest(stream: ByteStream, rest: Uint8Array): ByteStream {
-  return Object.create(stream, {
-    attach: {
-      value(handlers: Parameters<ByteStream["attach"]>[0]) {
-        stream.attach(handlers);
-        if (rest.length > 0) handlers.data(rest);
-        stream.resume();
-      },
-    },
-  }) as ByteStream;
 }
