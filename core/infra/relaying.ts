@@ -26,12 +26,12 @@ export interface Relaying {
 }
 
 /**
- * @param isRelayPort whether a port of this server's relay addresses is that of a UDP relay
+ * @param isRelay whether an address of this server is that of a relay
  * @param random fills transaction ids
  */
 export function createRelaying(
   counts: TurnCounts,
-  isRelayPort: (ip: string, port: number) => boolean,
+  isRelay: (transport: "udp", ip: string, port: number) => boolean,
   random: (count: number) => Uint8Array,
 ): Relaying {
   const scratch = new Uint8Array(channelDataOctets(65_535, true));
@@ -43,7 +43,7 @@ export function createRelaying(
     peer: Endpoint,
     data: Uint8Array,
   ): void {
-    if (peer.port === 0 || (permission.verdict === "relays" && !isRelayPort(peer.ip, peer.port))) {
+    if (peer.port === 0 || (permission.verdict === "relays" && !isRelay("udp", peer.ip, peer.port))) {
       counts.dropOwnAddress++;
       return;
     }

@@ -40,7 +40,8 @@ export interface Allocations {
   allocate(request: TurnRequest): void;
   relayOpened(relay: Relay, socket: RelaySocket): void;
   relayFailed(relay: Relay, isPortTaken: boolean): void;
-  readonly isRelayPort: (ip: string, port: number) => boolean;
+  /** Whether that is the address of a relay that is bound. */
+  readonly isRelay: (transport: "udp" | "tcp", ip: string, port: number) => boolean;
   remove(allocation: Allocation, why: "refreshed to 0" | "expired" | "closed" | "failed"): void;
   /** Gives up one of two families. */
   removeRelay(allocation: Allocation, family: Family): void;
@@ -97,8 +98,13 @@ export function createAllocations(options: AllocationOptions): Allocations {
   };
   const portsOf = (transport: "udp" | "tcp", family: Family): RelayPorts =>
     ports[`${transport}${family}`] as RelayPorts;
-  /** Ports of UDP relays that are bound. */
-  const bound: Record<Family, Map<number, Relay>> = { 4: new Map(), 6: new Map() };
+  /** Ports of relays that are bound, by transport and family. */
+  const bound: Record<string, Set<number>> = {
+    udp4: new Set(),
+    udp6: new Set(),
+    tcp4: new Set(),
+    tcp6: new Set(),
+  };
 
   function wantedBy({ message, path }: TurnRequest): Wanted | number {
     const protocol = readAttribute(message, turn.REQUESTED_TRANSPORT);
@@ -233,7 +239,7 @@ export function createAllocations(options: AllocationOptions): Allocations {
     const job = pending.get(relay.allocation);
     if (job === undefined || relay.allocation.relays.get(relay.family) !== relay) return socket.close();
     relay.socket = socket;
-    if (relay.transport === "udp") bound[relay.family].set(relay.port, relay);
+    bound[`${relay.transport}${relay.family}`]?.add(relay.port);
     settle(relay.allocation, job);
   }
 
@@ -295,7 +301,7 @@ export function createAllocations(options: AllocationOptions): Allocations {
     const relay = allocation.relays.get(family);
     if (relay === undefined) return;
     allocation.relays.delete(family);
-    if (relay.transport === "udp") bound[family].delete(relay.port);
+    bound[`${relay.transport}${family}`]?.delete(relay.port);
     portsOf(relay.transport, family).give(relay.port);
     relay.socket?.close();
     relay.socket = undefined;
@@ -317,9 +323,9 @@ export function createAllocations(options: AllocationOptions): Allocations {
     allocate,
     relayOpened,
     relayFailed,
-    isRelayPort: (ip, port) => {
+    isRelay(transport, ip, port) {
       const family = ip.includes(":") ? 6 : 4;
-      return relayIps.get(family) === ip && bound[family].has(port);
+      return relayIps.get(family) === ip && bound[`${transport}${family}`]?.has(port) === true;
     },
     remove,
     removeRelay,

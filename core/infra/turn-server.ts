@@ -138,7 +138,7 @@ export function createTurnServer(options: TurnServerOptions): TurnServer {
       log.info("allocation ended", { ...describe(allocation), why });
     },
   });
-  const relaying = createRelaying(counts, allocations.isRelayPort, random);
+  const relaying = createRelaying(counts, allocations.isRelay, random);
   const authenticate =
     options.turn === undefined
       ? undefined
@@ -194,7 +194,8 @@ export function createTurnServer(options: TurnServerOptions): TurnServer {
     const peer = readAttribute(request.message, turn.XOR_PEER_ADDRESS);
     if (peer === undefined || peer.port === 0 || allocation.transport !== "tcp") return refuse(request, 400);
     const verdict = options.turn?.judgePeer(peer.ip) ?? "denied";
-    if (verdict !== "allowed") return refuse(request, 403);
+    const isRelay = verdict === "relays" && allocations.isRelay("tcp", peer.ip, peer.port);
+    if (verdict !== "allowed" && !isRelay) return refuse(request, 403);
     // The answer comes when the peer does; the message's octets are gone by then.
     const kept = { ...request, message: decodeStun(request.message.bytes.slice()) as StunMessage };
     connections.connect(allocation, peer, request.nowMs, (outcome) => {

@@ -65,6 +65,8 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
   // A peer behind our own 1:1 NAT is reached by its inner address.
   const innerOf = new Map(hosts.filter(({ ip, shown }) => ip !== shown).map(({ ip, shown }) => [shown, ip]));
   const shownOf = new Map([...innerOf].map(([shown, ip]) => [ip, shown]));
+  const innerFor = (peer: Endpoint): Endpoint => renamed(innerOf, peer);
+  const shownAs = (peer: Endpoint): Endpoint => renamed(shownOf, peer);
   let own = ownIps(world, shownIps);
   const closers: (() => void)[] = [world.watchNics(() => (own = ownIps(world, shownIps)))];
   const listening: { transport: "udp" | "tcp" | "tls"; endpoint: Endpoint }[] = [];
@@ -115,17 +117,14 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
       local,
       handlers: {
         message(bytes, from) {
-          const shown = shownOf.size === 0 ? undefined : shownOf.get(from.ip);
-          const peer = shown === undefined ? from : { ip: shown, port: from.port };
-          server.fromPeer(relay, bytes, peer, time.now());
+          server.fromPeer(relay, bytes, shownAs(from), time.now());
         },
         error: (error) => log.debug("a relayed datagram was not delivered", { why: error.message }),
       },
     });
     return {
       send(bytes, to) {
-        const inner = innerOf.size === 0 ? undefined : innerOf.get(to.ip);
-        socket.send(bytes, inner === undefined ? to : { ip: inner, port: to.port });
+        socket.send(bytes, innerFor(to));
       },
       close: () => socket.close(),
     };
@@ -137,16 +136,17 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
       local,
       shared: true,
       accept(stream) {
-        const link = peerLink(stream, relay.allocation);
+        const link = peerLink(stream, shownAs(stream.remote), relay.allocation);
         if (!server.connections.peerAccepted(relay, link, time.now())) stream.abort();
       },
     });
     async function connect(connection: Connection): Promise<void> {
       const { signal } = abort;
-      const to = { remote: connection.peer, local: listener.local, shared: true, signal };
+      const to = { remote: innerFor(connection.peer), local: listener.local, shared: true, signal };
       try {
         const stream = await world.connectTcp({ ...to, timeoutMs: CONNECT_TIMEOUT_MS });
-        server.connections.peerConnected(connection, peerLink(stream, relay.allocation), time.now());
+        const link = peerLink(stream, connection.peer, relay.allocation);
+        server.connections.peerConnected(connection, link, time.now());
       } catch (thrown) {
         log.debug("no connection with a peer", { why: toP2pdError(thrown).message });
         server.connections.peerFailed(connection);
@@ -223,6 +223,11 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
       for (const close of closers) close();
     },
   };
+}
+
+function renamed(names: ReadonlyMap<string, string>, endpoint: Endpoint): Endpoint {
+  const ip = names.size === 0 ? undefined : names.get(endpoint.ip);
+  return ip === undefined ? endpoint : { ip, port: endpoint.port };
 }
 
 function ownIps(world: World, shown: readonly string[]): Set<string> {

@@ -114,8 +114,8 @@ export function createClientStreams({ server, time, log, max }: StreamOptions): 
   };
 }
 
-export function peerLink(stream: ByteStream, allocation: Allocation): StreamLink {
-  return { stream, allocation, remote: stream.remote, abort: () => stream.abort() };
+export function peerLink(stream: ByteStream, remote: Endpoint, allocation: Allocation): StreamLink {
+  return { stream, allocation, remote, abort: () => stream.abort() };
 }
 
 function joinStreams(

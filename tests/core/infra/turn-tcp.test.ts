@@ -37,7 +37,7 @@ test("a peer that does not answer is 447, one that is connected 446, a private o
   client.ask(turn.CONNECT, [peerIs(PEER)]);
   expect(client.ask(turn.CONNECT, [peerIs(PEER)]).code).toBe(446);
   expect(client.ask(turn.CONNECT, [peerIs({ ip: "10.0.0.1", port: 1 })]).code).toBe(403);
-  expect(client.ask(turn.CONNECT, [peerIs({ ip: RELAY_IP, port: 50_000 })]).code).toBe(403);
+  expect(client.ask(turn.CONNECT, [peerIs({ ip: RELAY_IP, port: 22 })]).code).toBe(403);
   expect(client.ask(turn.CONNECT, [peerIs({ ip: "2a01:5a40::1", port: 1 })]).code).toBe(443);
   expect(client.ask(turn.CONNECT, []).code).toBe(400);
   client.received.length = 0;
@@ -47,6 +47,16 @@ test("a peer that does not answer is 447, one that is connected 446, a private o
   expect(readAttribute(answer, ERROR_CODE)?.code).toBe(447);
   expect(client.ask(turn.CONNECT, [peerIs(PEER)]).code).toBe(-1);
   expect(world.connects).toHaveLength(2);
+});
+
+test("of the server's own address the TCP relays of others can be connected to", () => {
+  const { world, client } = start();
+  const other = world.tcp(7);
+  const port = other.ask(turn.ALLOCATE, [TCP]).get(turn.XOR_RELAYED_ADDRESS)?.port as number;
+  expect(client.ask(turn.CONNECT, [peerIs({ ip: RELAY_IP, port })]).code).toBe(-1);
+  expect(world.connects[0]?.peer).toEqual({ ip: RELAY_IP, port });
+  world.server.pathClosed(other.path);
+  expect(client.ask(turn.CONNECT, [peerIs({ ip: RELAY_IP, port })]).code).toBe(403);
 });
 
 test("a peer that comes is told of if it is permitted, and sent away if not", () => {
