@@ -71,7 +71,6 @@ async function openAt(
   options: OpenTurnOptions,
 ): Promise<OpenTurn> {
   const { localIp, device, authorities, signal, timeoutMs = TIMEOUT_MS } = options;
-  const login = createTurnLogin(from.username, from.password);
   const seen = new Set<string>();
   let server = first;
   for (let ports = 0; ; ) {
@@ -87,6 +86,8 @@ async function openAt(
       ...(signal === undefined ? {} : { signal }),
     };
     const link = await openTurnLink(world, how);
+    // What one server calls realm and nonce is nothing to another.
+    const login = createTurnLogin(from.username, from.password);
     try {
       const allocation = await allocate(world, link, login, options);
       // It would abort connects that come long after.
