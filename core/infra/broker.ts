@@ -12,6 +12,7 @@ import { byteDuplex } from "../signal/byte-duplex.ts";
 import { createTokenBucket, type TokenBucket } from "../signal/token-bucket.ts";
 import { createPacketLimit } from "../wire/mqtt-packet-limit.ts";
 import { acceptWebSocket } from "./accept-web-socket.ts";
+import { createAdmission } from "./admission.ts";
 import { createRetainedMessages, type RetainedBounds } from "./retained-messages.ts";
 
 export interface BrokerBounds {
@@ -35,6 +36,9 @@ export const BROKER_BOUNDS: BrokerBounds = {
   backlogOctets: 1024 * 1024,
   retained: { messages: 65_536, octets: 64 * 1024 * 1024 },
 };
+
+/** A client that says nothing for one and a half times as long is gone. */
+const KEEPALIVE_MAX_SECONDS = 600;
 
 export interface BrokerOptions {
   readonly tcp: readonly Endpoint[];
@@ -66,6 +70,7 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
   const { Readable } = await import("node:stream");
   const counts: BrokerCounts = { published: 0, delivered: 0, refused: 0 };
   const streams = new Set<ByteStream>();
+  const admission = createAdmission(bounds.clients);
   const rates = new WeakMap<Client, TokenBucket>();
   const retained = createRetainedMessages<{ topic: string; payload: Uint8Array }>(bounds.retained);
 
@@ -83,6 +88,10 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
     preConnect(_, packet, done) {
       // Sessions that outlive their connection would have to be kept for whoever comes back, or does not.
       packet.clean = true;
+      // Without one a connection whose client has vanished would keep its place for ever.
+      if (!packet.keepalive || packet.keepalive > KEEPALIVE_MAX_SECONDS) {
+        packet.keepalive = KEEPALIVE_MAX_SECONDS;
+      }
       done(null, true);
     },
     authenticate(client, _user, _password, done) {
@@ -138,6 +147,11 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
     );
   }
 
+  const leave = (stream: ByteStream) => (): void => {
+    streams.delete(stream);
+    admission.leave(stream.remote.ip);
+  };
+
   function serve(stream: ByteStream): void {
     const duplex = byteDuplex(
       bounded(stream, bounds.backlogOctets),
@@ -149,7 +163,7 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
 
   /** Counts the connection from its first octet to its last. */
   function admit(stream: ByteStream): boolean {
-    if (streams.size >= bounds.clients) {
+    if (!admission.admit(stream.remote.ip)) {
       counts.refused++;
       stream.abort();
       return false;
@@ -165,7 +179,7 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
       const listener = await world.listenTcp({
         local,
         accept(stream) {
-          if (admit(stream)) serve(counted(stream, () => streams.delete(stream)));
+          if (admit(stream)) serve(counted(stream, leave(stream)));
         },
       });
       closers.push(() => listener.close());
@@ -176,10 +190,7 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
         local,
         accept(stream) {
           if (!admit(stream)) return;
-          acceptWebSocket(
-            time,
-            counted(stream, () => streams.delete(stream)),
-          ).then(serve, (thrown: unknown) => {
+          acceptWebSocket(time, counted(stream, leave(stream))).then(serve, (thrown: unknown) => {
             log.debug("no WebSocket", { why: toP2pdError(thrown).message });
           });
         },

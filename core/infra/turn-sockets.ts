@@ -164,10 +164,11 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
 
   async function acceptTls(stream: ByteStream, shown: Endpoint): Promise<void> {
     const { tls } = options;
-    if (tls === undefined || world.acceptTls === undefined) return stream.abort();
+    if (tls === undefined || world.acceptTls === undefined) return;
     try {
       streams.accept(await world.acceptTls(stream, { ...tls, timeoutMs: TLS_TIMEOUT_MS }), "tls", shown);
     } catch (thrown) {
+      streams.leave(stream.remote.ip);
       log.debug("no TLS", { why: toP2pdError(thrown).message });
     }
   }
@@ -177,7 +178,7 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
       local: { ip: host.ip, port },
       accept(stream) {
         const shown = { ip: host.shown, port: listener.local.port };
-        if (!streams.hasRoom()) stream.abort();
+        if (!streams.admit(stream.remote.ip)) stream.abort();
         else if (transport === "tcp") streams.accept(stream, "tcp", shown);
         else void acceptTls(stream, shown);
       },

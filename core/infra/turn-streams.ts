@@ -7,14 +7,17 @@ import { formatEndpoint, type Endpoint } from "../ip.ts";
 import type { Log } from "../log.ts";
 import type { ByteStream, Time } from "../net/world.ts";
 import { createStunFrameReader } from "../wire/stun-stream.ts";
+import { createAdmission } from "./admission.ts";
 import type { Allocation, ClientPath, PeerLink, TurnCounts } from "./turn-parts.ts";
 import type { TurnServer } from "./turn-server.ts";
 
 export interface ClientStreams {
-  /** Takes an accepted connection over; `transport` says whether TLS is on it. */
+  /** Takes a place for a connection from `ip`; false: there is none. */
+  admit(ip: string): boolean;
+  /** Gives back the place of a connection that did not come to `accept`. */
+  leave(ip: string): void;
+  /** Takes over a connection that has a place; `transport` says whether TLS is on it. */
   accept(stream: ByteStream, transport: "tcp" | "tls", shown: Endpoint): void;
-  /** Whether there is room for one more. */
-  hasRoom(): boolean;
   readonly count: number;
   /** Closes what has said nothing for too long. */
   sweep(nowMs: number): void;
@@ -51,6 +54,7 @@ interface Client {
 
 export function createClientStreams({ server, time, log, max }: StreamOptions): ClientStreams {
   const clients = new Set<Client>();
+  const admission = createAdmission(max);
 
   function accept(stream: ByteStream, transport: "tcp" | "tls", shown: Endpoint): void {
     const path: ClientPath = {
@@ -64,6 +68,7 @@ export function createClientStreams({ server, time, log, max }: StreamOptions): 
         client.isJoined = true;
         joinStreams(stream, peer as StreamLink, server.counts, () => {
           clients.delete(client);
+          admission.leave(stream.remote.ip);
           server.connections.linkClosed(peer);
         });
       },
@@ -80,6 +85,7 @@ export function createClientStreams({ server, time, log, max }: StreamOptions): 
     );
     const leave = (): void => {
       clients.delete(client);
+      admission.leave(stream.remote.ip);
       server.pathClosed(path);
     };
     stream.attach({
@@ -99,9 +105,10 @@ export function createClientStreams({ server, time, log, max }: StreamOptions): 
 
   return {
     accept,
-    hasRoom: () => clients.size < max,
+    admit: (ip) => admission.admit(ip),
+    leave: (ip) => admission.leave(ip),
     get count() {
-      return clients.size;
+      return admission.count;
     },
     sweep(nowMs) {
       for (const { stream, path, heardMs, isJoined } of clients) {
