@@ -46,6 +46,9 @@ export interface TurnSockets {
   close(): void;
 }
 
+/** What may come while this process is busy: of every client on a port of the server, of the peers of one relay. */
+const LISTENER_BUFFER = 4 * 1024 * 1024;
+const RELAY_BUFFER = 1024 * 1024;
 const SWEEP_MS = 1000;
 const TLS_TIMEOUT_MS = 10_000;
 const CONNECT_TIMEOUT_MS = 30_000;
@@ -115,6 +118,7 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
   async function udpRelay(relay: Relay, local: Endpoint): Promise<RelaySocket> {
     const socket = await world.openUdp({
       local,
+      receiveBufferBytes: RELAY_BUFFER,
       handlers: {
         message(bytes, from) {
           server.fromPeer(relay, bytes, shownAs(from), time.now());
@@ -253,7 +257,10 @@ async function listenUdp(
   try {
     for (const wanted of ports) {
       for (const host of hosts) {
-        const socket = await world.openUdp({ local: { ip: host.ip, port: wanted } });
+        const socket = await world.openUdp({
+          local: { ip: host.ip, port: wanted },
+          receiveBufferBytes: LISTENER_BUFFER,
+        });
         const listener: DatagramListener = {
           shown: { ip: host.shown, port: socket.local.port },
           send: (bytes, to) => void socket.send(bytes, to),

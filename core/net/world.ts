@@ -111,6 +111,8 @@ export interface UdpOptions {
   readonly local: Endpoint;
   /** Name of the NIC that packets must leave by (SO_BINDTODEVICE, IP_BOUND_IF). */
   readonly device?: string;
+  /** Room for datagrams that come faster than they are read, in octets; less where the system gives less. */
+  readonly receiveBufferBytes?: number;
   readonly handlers?: UdpHandlers;
 }
 
