@@ -18,7 +18,8 @@ export interface SimTurnOptions {
   readonly delayMs?: number;
   readonly perAccount?: number;
   readonly allocations?: number;
-  readonly wallMs?: number;
+  /** Its IPv4 address as clients see it, as behind a 1:1 NAT. */
+  readonly shown?: string;
 }
 
 const USER = { name: "user", password: "pass" };
@@ -30,7 +31,10 @@ export async function startTurnServer(
 ): Promise<SimTurnServer> {
   const host = sim.addServer(name, { link: { delayMs: options.delayMs ?? 25 } });
   const sockets = await openTurnSockets(host.world, {
-    hosts: ([4, 6] as const).map((family) => ({ ip: host.ip(family), shown: host.ip(family) })),
+    hosts: [
+      { ip: host.ip(4), shown: options.shown ?? host.ip(4) },
+      { ip: host.ip(6), shown: host.ip(6) },
+    ],
     port: 3478,
     otherPort: 3479,
     stun: true,
