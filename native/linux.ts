@@ -15,6 +15,7 @@ export const linux: Platform = {
   SO_REUSEPORT: 15,
   SO_ERROR: 4,
   SO_LINGER: 13,
+  SO_RCVBUF: 8,
   IPV6_V6ONLY: 26,
   device: { by: "name", option: 25 }, // SO_BINDTODEVICE
   errors: {

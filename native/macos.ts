@@ -15,6 +15,7 @@ export const macos: Platform = {
   SO_REUSEPORT: 0x0200,
   SO_ERROR: 0x1007,
   SO_LINGER: 0x1080, // SO_LINGER_SEC: the plain SO_LINGER counts ticks
+  SO_RCVBUF: 0x1002,
   IPV6_V6ONLY: 27,
   device: { by: "index", option4: 25, option6: 125 }, // IP_BOUND_IF, IPV6_BOUND_IF
   errors: {

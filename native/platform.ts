@@ -23,6 +23,7 @@ export interface Platform {
   readonly SO_REUSEPORT: number;
   readonly SO_ERROR: number;
   readonly SO_LINGER: number;
+  readonly SO_RCVBUF: number;
   readonly IPV6_V6ONLY: number;
   /** How a socket is tied to a NIC: by name at SOL_SOCKET, or by index at the level of its family. */
   readonly device:
