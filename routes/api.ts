@@ -22,6 +22,7 @@ import { describeApi } from "./open-api.ts";
 import { pageRoutes } from "./pages.ts";
 import { peerRoutes } from "./peers.ts";
 import { pipeRoutes } from "./pipes.ts";
+import { portMappingRoutes } from "./portmap.ts";
 import type { Route } from "./route.ts";
 import { serviceRoutes } from "./services.ts";
 
@@ -72,6 +73,7 @@ export async function startApi(
     ...eventRoutes(world, node, eventCounts, options.eventLimits ?? EVENT_LIMITS),
     ...serviceRoutes(node),
     ...peerRoutes(node),
+    ...portMappingRoutes(node),
     ...pipeRoutes(),
   ];
   const hasToken = config.apiToken !== undefined;

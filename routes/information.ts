@@ -118,18 +118,16 @@ export function informationRoutes(
         api: counts(),
       }),
     }),
-    ...["/p2p/nat", "/p2p/portmap"].map((path) =>
-      route({
-        path,
-        aliases: [path.slice(4)],
-        isHidden: true,
-        group: "node",
-        summary: "Not available in this version",
-        answer: { example: { error: 27 } },
-        handle: () => {
-          throw new P2pdError("unsupported", `${path} is not available in this version`);
-        },
-      }),
-    ),
+    route({
+      path: "/p2p/nat",
+      aliases: ["/nat"],
+      isHidden: true,
+      group: "node",
+      summary: "Not available in this version",
+      answer: { example: { error: 27 } },
+      handle: () => {
+        throw new P2pdError("unsupported", "/p2p/nat is not available in this version");
+      },
+    }),
   ];
 }

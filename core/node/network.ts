@@ -76,6 +76,11 @@ export class Network {
     return this.#interfaces.flatMap((nic) => externalsOf(nic));
   }
 
+  /** Asks for the external addresses now, whenever that was due. */
+  ask(): void {
+    this.#later(0, () => void this.#discover());
+  }
+
   close(): void {
     this.#stopWatching();
     this.#timer?.cancel();

@@ -29,6 +29,8 @@ import type { NodeConfig } from "./node-config.ts";
 import { composeAddress } from "./own-address.ts";
 import { Peers } from "./peers.ts";
 import { Pipe } from "./pipe.ts";
+import { PortMapping } from "./port-mapping.ts";
+import type { PortMappingReport } from "./port-mapping-report.ts";
 import { resolveTarget } from "./resolve-target.ts";
 import { Services } from "./services.ts";
 import { Signals } from "./signals.ts";
@@ -52,6 +54,7 @@ export class Node implements NodeApi {
   #listener!: Listener;
   #network!: Network;
   #signals!: Signals;
+  #portMapping!: PortMapping;
   #closed: Promise<void> | undefined;
 
   private constructor(world: World, config: NodeConfig, identity: Identity) {
@@ -92,6 +95,7 @@ export class Node implements NodeApi {
         ...(config.listenPort === undefined ? {} : { port: config.listenPort }),
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         arrived: (arrival) => {
+          node.#portMapping.arrived(arrival.channel.local, arrival.channel.remote);
           node.#arrivals.arrived(arrival);
         },
         answered: (token, session, stream, transport, rttMs) => {
@@ -102,11 +106,12 @@ export class Node implements NodeApi {
         stunServers: config.stunServers,
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         changed: () => {
-          node.#emit("network", { addr: node.address() });
-          node.#signals.publish();
+          node.#portMapping.update();
+          node.#addressChanged();
           endOnLostAddresses(node.connections(), world.nics());
         },
       });
+      node.#portMapping = node.#startPortMapping(options.log ?? SILENT);
       node.#signals = node.#startSignals(options.log ?? SILENT);
       node.#signals.publish();
       node.#listener.hear();
@@ -137,7 +142,13 @@ export class Node implements NodeApi {
       families: ([4, 6] as const).filter((family) => this.#listener.has(family)),
       interfaces: this.#network.used,
       brokers: this.#signals.brokers,
+      forwarded: this.#portMapping.endpoints(),
     });
+  }
+
+  #addressChanged(): void {
+    this.#emit("network", { addr: this.address() });
+    this.#signals.publish();
   }
 
   interfaces(): readonly InterfaceDescription[] {
@@ -149,8 +160,17 @@ export class Node implements NodeApi {
       ...this.#listener.status(this.#arrivals.summary),
       this.#network.status,
       ...this.#signals.status(),
-      { part: "portmap", state: "off", detail: "this version asks no router to forward ports" },
+      this.#portMapping.status,
     ];
+  }
+
+  portMapping(): PortMappingReport {
+    return this.#portMapping.report();
+  }
+
+  async refreshPortMapping(): Promise<PortMappingReport> {
+    await this.#portMapping.refresh();
+    return this.#portMapping.report();
   }
 
   async open(name: string, target: string, options: OpenOptions = {}): Promise<Connection> {
@@ -264,9 +284,10 @@ export class Node implements NodeApi {
     this.#signals.close();
     this.#listener.close();
     this.#arrivals.stopWaiting();
+    const unmapped = this.#portMapping.close();
     await Promise.allSettled(this.#opening);
     await Promise.all([this.#connections.closeAll(reason), this.#arrivals.close(reason)]);
-    await this.#listener.free();
+    await Promise.all([this.#listener.free(), unmapped]);
     this.#listeners.clear();
     this.#identity.release();
   }
@@ -334,6 +355,23 @@ export class Node implements NodeApi {
     const connection = describeConnection(context, pipe, origin);
     this.#connections.put(connection);
     return connection;
+  }
+
+  #startPortMapping(log: Log): PortMapping {
+    const { portMapping, dataDir } = this.#config;
+    if (!portMapping) return new PortMapping(this.#world, undefined);
+    return new PortMapping(this.#world, {
+      dataDir,
+      port: this.port,
+      families: ([4, 6] as const).filter((family) => this.#listener.has(family)),
+      transports: this.#listener.quic === undefined ? ["tcp"] : ["tcp", "udp"],
+      log,
+      interfaces: () => this.#network.used,
+      changed: (moved) => {
+        if (moved) this.#network.ask();
+        this.#addressChanged();
+      },
+    });
   }
 
   #startSignals(log: Log): Signals {

@@ -2,6 +2,7 @@
 import { type Family, scopeOf } from "../ip.ts";
 import { ADDRESS_MAX_NICS, type AddressBroker, type AddressNic, encodeAddress } from "../wire/address.ts";
 import type { Interface } from "./interface.ts";
+import type { ForwardedEndpoint } from "./port-mapping.ts";
 
 export interface OwnAddressFacts {
   readonly id: string;
@@ -13,10 +14,13 @@ export interface OwnAddressFacts {
   readonly interfaces: readonly Interface[];
   /** Where it listens for signals. */
   readonly brokers: readonly AddressBroker[];
+  /** Ports that routers forward to it. */
+  readonly forwarded: readonly ForwardedEndpoint[];
 }
 
 /**
- * The line. Link-local addresses are left out, as a peer would not know the NIC they belong to.
+ * The line. Link-local addresses are left out, as a peer would not know the NIC they belong to. A forwarded port has
+ * an entry of its own before the others, with the external address as the one that is listened on: see docs/address.md.
  */
 export function composeAddress({
   id,
@@ -25,11 +29,33 @@ export function composeAddress({
   families,
   interfaces,
   brokers,
+  forwarded,
 }: OwnAddressFacts): string {
   const nics = families.flatMap((family) =>
     interfaces.flatMap((nic) => entriesOf(nic, nic.position, family, port)),
   );
-  return encodeAddress({ id, machine, brokers, nics: nics.slice(0, ADDRESS_MAX_NICS) });
+  const isListed = ({ external: { ip, port: at } }: ForwardedEndpoint): boolean =>
+    nics.some((entry) => entry.address === ip && entry.port === at);
+  const open = forwarded
+    .filter((endpoint) => !isListed(endpoint))
+    .map((endpoint) => entryOfForwarded(endpoint, interfaces));
+  return encodeAddress({ id, machine, brokers, nics: [...open, ...nics].slice(0, ADDRESS_MAX_NICS) });
+}
+
+function entryOfForwarded(
+  { nic, family, external: { ip, port } }: ForwardedEndpoint,
+  interfaces: readonly Interface[],
+): AddressNic {
+  return {
+    index: interfaces.find(({ name }) => name === nic)?.position ?? 0,
+    family,
+    external: ip,
+    address: ip,
+    port,
+    nat: "open-internet",
+    delta: "not-applicable",
+    deltaValue: 0,
+  };
 }
 
 /** One entry for each external address, or for each NIC address while none is known. */

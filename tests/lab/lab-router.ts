@@ -41,8 +41,12 @@ export interface LabRouter {
   setAddress(ip: string): Promise<void>;
   /** Forwards a port of a box by hand. */
   forward(protocol: "udp" | "tcp", port: number, internal: Endpoint, lifetimeMs: number): Promise<void>;
-  /** Starts miniupnpd (UPnP IGD 2, NAT-PMP, PCP) on a kernel router. */
-  startPortMapping(): Promise<LabProcess>;
+  /**
+   * Starts miniupnpd (UPnP IGD 2, NAT-PMP, PCP) on a kernel router, as freshly booted: what an earlier one mapped is
+   * gone.
+   * @param settings lines of its configuration, to add or replace
+   */
+  startPortMapping(settings?: Readonly<Record<string, string>>): Promise<LabProcess>;
   /** A box's live table and counters. */
   state(): Promise<NatboxState>;
 }
@@ -145,26 +149,37 @@ table inet filter {
 `;
 }
 
-async function startMiniupnpd(plan: LabPlan, site: RouterSite): Promise<LabProcess> {
+async function startMiniupnpd(
+  plan: LabPlan,
+  site: RouterSite,
+  changes: Readonly<Record<string, string>>,
+): Promise<LabProcess> {
   requireTools(["miniupnpd"]);
+  const chains = ["miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd"];
+  const flush = chains.map((chain) => `flush chain inet filter ${chain}\n`).join("");
+  await command([...enterNamespace(site.namespace), "nft", "-f", "-"], flush);
   const base = `${labDirectory(plan.id)}/miniupnpd-${site.spec.name}`;
-  const settings = [
-    ["ext_ifname", "wan0"],
-    ["listening_ip", "lan0"],
-    ["enable_natpmp", "yes"],
-    ["enable_upnp", "yes"],
-    ["min_lifetime", "2"],
-    ["system_uptime", "no"],
-    ["uuid", `0daeea01-ecd0-45a0-bc86-${site.index.toString(16).padStart(12, "0")}`],
-    ["upnp_table_name", "filter"],
-    ["upnp_nat_table_name", "filter"],
-    ["upnp_forward_chain", "miniupnpd"],
-    ["upnp_nat_chain", "prerouting_miniupnpd"],
-    ["upnp_nat_postrouting_chain", "postrouting_miniupnpd"],
-  ];
-  await Bun.write(`${base}.conf`, settings.map(([key, value]) => `${key}=${value}\n`).join(""));
+  const settings = {
+    ext_ifname: "wan0",
+    listening_ip: "lan0",
+    enable_natpmp: "yes",
+    enable_upnp: "yes",
+    min_lifetime: "2",
+    system_uptime: "no",
+    uuid: `0daeea01-ecd0-45a0-bc86-${site.index.toString(16).padStart(12, "0")}`,
+    upnp_table_name: "filter",
+    upnp_nat_table_name: "filter",
+    upnp_forward_chain: "miniupnpd",
+    upnp_nat_chain: "prerouting_miniupnpd",
+    upnp_nat_postrouting_chain: "postrouting_miniupnpd",
+    ...changes,
+  };
+  const lines = Object.entries(settings).map(([key, value]) => `${key}=${value}\n`);
+  await Bun.write(`${base}.conf`, lines.join(""));
   const words = ["miniupnpd", "-d", "-f", `${base}.conf`, "-P", `${base}.pid`];
-  return startProcess(site.namespace, "miniupnpd", words, () => hasPort(site.namespace, "udp", 5351));
+  const [protocol, port] =
+    settings.enable_natpmp === "yes" ? (["udp", 5351] as const) : (["udp", 1900] as const);
+  return startProcess(site.namespace, "miniupnpd", words, () => hasPort(site.namespace, protocol, port));
 }
 
 /** Loads the kernel's NAT into a router. */
@@ -190,7 +205,7 @@ export async function startKernelRouter(plan: LabPlan, site: RouterSite): Promis
     reboot: async () => no("reboot"),
     setAddress: async () => no("change of address"),
     forward: async () => no("forwarding by hand"),
-    startPortMapping: () => startMiniupnpd(plan, site),
+    startPortMapping: (settings = {}) => startMiniupnpd(plan, site, settings),
     state: async () => no("table of a NAT box"),
   };
 }

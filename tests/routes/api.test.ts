@@ -72,7 +72,15 @@ test("version, addresses and status tell of the node", async () => {
 
 test("what this version cannot do says so", async () => {
   expect(await get("/p2p/nat")).toMatchObject({ status: 501, error: 27 });
-  expect(await get("/portmap")).toMatchObject({ status: 501, error: 27 });
+});
+
+test("forwarded ports are told in values and in words, by both names", async () => {
+  const told = { status: 200, error: 0, state: "off", places: [] };
+  expect(await get("/portmap")).toMatchObject(told);
+  expect(await get("/p2p/portmap")).toMatchObject({
+    ...told,
+    summary: ["port mapping is switched off (portMapping)"],
+  });
 });
 
 test("a failed open names every attempt, and a fault of the program is no end of it", async () => {
