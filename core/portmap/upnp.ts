@@ -201,7 +201,8 @@ export function createUpnpClient(world: World, place: Place, counters: PortmapCo
         ]);
         return { ...earlier, lifetimeSeconds: LIFETIME_SECONDS };
       } catch (thrown) {
-        if (!NO_SUCH_ENTRY.includes(codeOf(thrown))) throw thrown;
+        // It is gone, or the number is another's since the router restarted: a new one is opened.
+        if (codeOf(thrown) === 0) throw thrown;
       }
     }
     const values = await router().call("AddPinhole", [

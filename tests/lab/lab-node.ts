@@ -24,6 +24,8 @@ export interface LabNode {
   /** Starts a command of the program that goes on. */
   start(command: readonly string[]): Bun.Subprocess<"pipe", "pipe", "pipe">;
   stop(): Promise<void>;
+  /** Ends it as a crash does. */
+  kill(): Promise<void>;
 }
 
 export interface LabNodeOptions {
@@ -32,6 +34,8 @@ export interface LabNodeOptions {
   /** Nodes with the same name are on one machine. */
   readonly machine?: string;
   readonly name?: string;
+  /** Settings of its environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export async function startLabNode(lab: Lab, host: string, options: LabNodeOptions = {}): Promise<LabNode> {
@@ -48,6 +52,7 @@ export async function startLabNode(lab: Lab, host: string, options: LabNodeOptio
     P2PD_STUN_SERVERS: options.stun ?? "",
     P2PD_MQTT_BROKERS: (options.brokers ?? []).join(","),
     P2PD_NTP_SERVERS: "",
+    ...options.env,
     NO_PROXY: "*",
   };
   const words = [process.execPath, PROGRAM];
@@ -91,6 +96,10 @@ export async function startLabNode(lab: Lab, host: string, options: LabNodeOptio
     start: (command) => lab.host(host).spawn([...words, ...command], { env, cwd: directory }),
     async stop() {
       daemon.kill("SIGTERM");
+      await daemon.exited;
+    },
+    async kill() {
+      daemon.kill("SIGKILL");
       await daemon.exited;
     },
   };

@@ -17,7 +17,7 @@ import { labDirectory } from "./lab-registry.ts";
 import { startNatbox } from "./natbox-control.ts";
 import type { Natbox, NatboxState } from "./natbox-control.ts";
 import { requireTools } from "./preflight.ts";
-import { command, enterNamespace, ipBatch } from "./shell.ts";
+import { command, enterNamespace, ipBatch, setKernel } from "./shell.ts";
 
 export interface LabRouter {
   readonly name: string;
@@ -37,7 +37,7 @@ export interface LabRouter {
   change(change: NatSettingsChange, fault?: Fault): Promise<void>;
   /** Forgets every mapping, as a power cut does. */
   reboot(): Promise<void>;
-  /** Moves a box to another public address; its mappings are gone. */
+  /** Moves a router to another public address; the mappings of a box are gone then. */
   setAddress(ip: string): Promise<void>;
   /** Forwards a port of a box by hand. */
   forward(protocol: "udp" | "tcp", port: number, internal: Endpoint, lifetimeMs: number): Promise<void>;
@@ -190,10 +190,13 @@ export async function startKernelRouter(plan: LabPlan, site: RouterSite): Promis
   const no = (what: string): never => {
     throw new P2pdError("unsupported", `router ${site.spec.name} is the kernel's NAT, it has no ${what}`);
   };
+  let publicIp4 = site.wan.ip4;
   return {
     name: site.spec.name,
     namespace: site.namespace,
-    publicIp4: site.wan.ip4,
+    get publicIp4() {
+      return publicIp4;
+    },
     nextPublicIp4: site.wan.nextIp4,
     publicIp6: site.wan.ip6,
     lanIp4: site.lan(lanKindNow(site, nat)).lanIp4,
@@ -203,7 +206,12 @@ export async function startKernelRouter(plan: LabPlan, site: RouterSite): Promis
     set: async () => no("settings of a NAT box"),
     change: async () => no("settings of a NAT box"),
     reboot: async () => no("reboot"),
-    setAddress: async () => no("change of address"),
+    async setAddress(ip) {
+      // An address that goes must not take the one that came, nor the routes, with it.
+      await setKernel(site.namespace, { "net.ipv4.conf.wan0.promote_secondaries": 1 });
+      await ipBatch(site.namespace, [`addr add ${ip}/16 dev wan0`, `addr del ${publicIp4}/16 dev wan0`]);
+      publicIp4 = ip;
+    },
     forward: async () => no("forwarding by hand"),
     startPortMapping: (settings = {}) => startMiniupnpd(plan, site, settings),
     state: async () => no("table of a NAT box"),
