@@ -9,7 +9,9 @@ import type { Place, PortmapCounters } from "./mapping.ts";
 
 /** RFC 6886 section 3.1 doubles from here; a router in the LAN answers in milliseconds. */
 const FIRST_WAIT_MS = 250;
-export const ANSWER_TIMEOUT_MS = 1500;
+const ANSWER_TIMEOUT_MS = 1500;
+/** How long a router whose answer was none is asked to end what it may have mapped. */
+export const CLEANUP_MS = 300;
 
 interface Question {
   /** Whether the datagram was the answer. */

@@ -9,8 +9,14 @@ import {
   type NatPmpAnswer,
   natPmpResult,
 } from "../wire/nat-pmp.ts";
-import { createRouterAsker } from "./ask-router.ts";
-import { LIFETIME_SECONDS, type Place, type PortmapCounters, type RouterClient } from "./mapping.ts";
+import { CLEANUP_MS, createRouterAsker } from "./ask-router.ts";
+import {
+  LIFETIME_SECONDS,
+  type Place,
+  type PortmapCounters,
+  type RouterClient,
+  type Transport,
+} from "./mapping.ts";
 import { type EpochReading, isSameEpoch } from "./upkeep.ts";
 
 /** Result code "network failure". */
@@ -37,6 +43,11 @@ export function createNatPmpClient(world: World, place: Place, counters: Portmap
     return router.ask(encodeNatPmpAddressRequest(), readAddress, signal === undefined ? {} : { signal });
   }
 
+  async function end(transport: Transport, internalPort: number, timeoutMs: number): Promise<void> {
+    const request = encodeNatPmpMapRequest({ transport, internalPort, externalPort: 0, lifetimeSeconds: 0 });
+    await router.ask(request, (bytes) => readMap(bytes, transport, internalPort), { timeoutMs });
+  }
+
   return {
     protocol: "nat-pmp",
     get externalIp() {
@@ -59,12 +70,19 @@ export function createNatPmpClient(world: World, place: Place, counters: Portmap
         externalPort: earlier?.externalPort ?? externalPort,
         lifetimeSeconds: LIFETIME_SECONDS,
       });
-      const answer = await router.ask(request, (bytes) => readMap(bytes, transport, internalPort));
+      const read = (bytes: Uint8Array): MapAnswer | undefined => readMap(bytes, transport, internalPort);
+      const answer = await router.ask(request, read).catch(async (thrown: unknown) => {
+        // It may have mapped all the same.
+        await end(transport, internalPort, CLEANUP_MS).catch(() => undefined);
+        throw thrown;
+      });
       note(answer);
       lacksAddress = answer.result === NO_ADDRESS;
       if (answer.result !== 0) throw refusal(answer.result);
-      if (answer.externalPort === 0 || answer.lifetimeSeconds === 0)
+      if (answer.externalPort === 0 || answer.lifetimeSeconds === 0) {
+        await end(transport, internalPort, CLEANUP_MS).catch(() => undefined);
         throw new P2pdError("protocol", "the router granted a mapping without a port or a lifetime");
+      }
       const address = await askAddress();
       note(address);
       externalIp = address.result === 0 ? address.externalIp : undefined;
@@ -79,15 +97,7 @@ export function createNatPmpClient(world: World, place: Place, counters: Portmap
         lifetimeSeconds: answer.lifetimeSeconds,
       };
     },
-    async unmap({ transport, internalPort }) {
-      const request = encodeNatPmpMapRequest({
-        transport,
-        internalPort,
-        externalPort: 0,
-        lifetimeSeconds: 0,
-      });
-      await router.ask(request, (bytes) => readMap(bytes, transport, internalPort), { timeoutMs: 800 });
-    },
+    unmap: ({ transport, internalPort }) => end(transport, internalPort, 800),
     async isIntact() {
       const before = externalIp;
       const answer = await askAddress();

@@ -1,5 +1,6 @@
 /** The PCP client (RFC 6887) of one place: MAP, for IPv4 ports and IPv6 pin holes alike. */
 import { P2pdError } from "../errors.ts";
+import { scopeOf } from "../ip.ts";
 import type { World } from "../net/world.ts";
 import {
   decodePcpAnswer,
@@ -10,7 +11,7 @@ import {
   type PcpAnswer,
   pcpResult,
 } from "../wire/pcp.ts";
-import { createRouterAsker } from "./ask-router.ts";
+import { CLEANUP_MS, createRouterAsker } from "./ask-router.ts";
 import {
   LIFETIME_SECONDS,
   type Mapping,
@@ -77,6 +78,12 @@ export function createPcpClient(world: World, place: Place, counters: PortmapCou
     return router.ask(request, read, timeoutMs === undefined ? {} : { timeoutMs });
   }
 
+  /** Ends what a router may hold although its answer was none. */
+  async function endQuietly(mapping: Omit<Mapping, "gateway" | "protocol">): Promise<void> {
+    const end = { ...mapping, externalPort: 0, lifetimeSeconds: 0 };
+    await askMap(end, CLEANUP_MS).catch(() => undefined);
+  }
+
   return {
     protocol: "pcp",
     get externalIp() {
@@ -99,20 +106,27 @@ export function createPcpClient(world: World, place: Place, counters: PortmapCou
         lifetimeSeconds: LIFETIME_SECONDS,
         nonce,
       };
-      const answer = await askMap(wish);
+      const answer = await askMap(wish).catch(async (thrown: unknown) => {
+        // It may have mapped all the same.
+        await endQuietly(wish);
+        throw thrown;
+      });
       note(answer);
       lacksAddress = answer.result === NO_ADDRESS;
+      // None was suggested, so one in the answer is the router's own, even where it refuses.
+      externalIp = scopeOf(answer.externalIp) === "unspecified" ? undefined : answer.externalIp;
       if (answer.result !== 0) throw refusal(answer.result);
-      if (answer.externalPort === 0 || answer.lifetimeSeconds === 0)
+      if (answer.externalPort === 0 || answer.lifetimeSeconds === 0) {
+        await endQuietly(wish);
         throw new P2pdError("protocol", "the router granted a mapping without a port or a lifetime");
-      externalIp = answer.externalIp;
+      }
       return {
         protocol: "pcp",
         gateway: place.gateway,
         transport,
         internalIp: place.ip,
         internalPort,
-        externalIp,
+        ...(externalIp === undefined ? {} : { externalIp }),
         externalPort: answer.externalPort,
         lifetimeSeconds: answer.lifetimeSeconds,
         nonce,
