@@ -99,6 +99,7 @@ export class Node implements NodeApi {
           node.#arrivals.arrived(arrival);
         },
         answered: (token, session, stream, transport, rttMs) => {
+          node.#portMapping.arrived(stream.local, stream.remote);
           node.#signals.answered(token, session, stream, transport, rttMs);
         },
       });

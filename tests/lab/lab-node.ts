@@ -52,6 +52,7 @@ export async function startLabNode(lab: Lab, host: string, options: LabNodeOptio
     P2PD_STUN_SERVERS: options.stun ?? "",
     P2PD_MQTT_BROKERS: (options.brokers ?? []).join(","),
     P2PD_NTP_SERVERS: "",
+    P2PD_PORT_MAPPING: "off",
     ...options.env,
     NO_PROXY: "*",
   };
