@@ -157,6 +157,14 @@ function createProgram(terminal: Terminal, start: Start): Command {
       ),
     );
   for (const name of CONFIG_NAMES) if (isOfInfra(name)) infra.addOption(optionOf(name));
+  program
+    .command("portmap")
+    .option("--refresh", "ask the routers anew first")
+    .option("--json", "show the API's answer")
+    .description("show the ports that routers forward to the daemon")
+    .action(({ refresh = false, json = false }: { refresh?: boolean; json?: boolean }) =>
+      act(async (settings) => (await import("./portmap.ts")).runPortmap(settings, refresh, json)),
+    );
   for (const command of program.commands) {
     command
       .copyInheritedSettings(program)
