@@ -20,7 +20,7 @@ export interface Relaying {
   /** A ChannelData message of a client. */
   fromClient(allocation: Allocation, bytes: Uint8Array, nowMs: number): void;
   /** The data of a client's Send indication. */
-  toPeer(allocation: Allocation, peer: Endpoint, data: Uint8Array, nowMs: number): void;
+  toPeer(allocation: Allocation, peer: Endpoint, data: Uint8Array, mayFragment: boolean, nowMs: number): void;
   /** A datagram that came to a relayed address. */
   readonly fromPeer: (relay: Relay, bytes: Uint8Array, from: Endpoint, nowMs: number) => void;
 }
@@ -42,6 +42,7 @@ export function createRelaying(
     permission: Permission,
     peer: Endpoint,
     data: Uint8Array,
+    mayFragment: boolean,
   ): void {
     if (peer.port === 0 || (permission.verdict === "relays" && !isRelay("udp", peer.ip, peer.port))) {
       counts.dropOwnAddress++;
@@ -51,7 +52,7 @@ export function createRelaying(
     allocation.toPeers += data.length;
     counts.packetsToPeers++;
     counts.octetsToPeers += data.length;
-    relay.socket.send(data, peer);
+    relay.socket.send(data, peer, mayFragment);
   }
 
   return {
@@ -68,16 +69,17 @@ export function createRelaying(
         counts.dropNoPermission++;
       } else {
         const data = bytes.subarray(CHANNEL_HEADER_OCTETS, CHANNEL_HEADER_OCTETS + length);
-        send(allocation, channel.relay, channel.permission, channel.peer, data);
+        send(allocation, channel.relay, channel.permission, channel.peer, data, true);
       }
     },
-    toPeer(allocation, peer, data, nowMs) {
+    toPeer(allocation, peer, data, mayFragment, nowMs) {
       const permission = allocation.permissions.get(peer.ip);
       if (permission === undefined || permission.expiresMs <= nowMs) {
         counts.dropNoPermission++;
         return;
       }
-      send(allocation, allocation.relays.get(peer.ip.includes(":") ? 6 : 4), permission, peer, data);
+      const relay = allocation.relays.get(peer.ip.includes(":") ? 6 : 4);
+      send(allocation, relay, permission, peer, data, mayFragment);
     },
     fromPeer({ allocation }, bytes, from, nowMs) {
       const permission = allocation.permissions.get(from.ip);

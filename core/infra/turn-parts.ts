@@ -28,8 +28,8 @@ export interface PeerLink {
 
 /** What is bound to a relayed transport address. */
 export interface RelaySocket {
-  /** Sends one datagram; of a TCP relay never called. */
-  send(bytes: Uint8Array, to: Endpoint): void;
+  /** Sends one datagram, which may be fragmented on its way or not; of a TCP relay never called. */
+  send(bytes: Uint8Array, to: Endpoint, mayFragment: boolean): void;
   /** Connects to a peer from the relayed address; the outcome goes to `peerConnected` or `peerFailed`. */
   connect?(connection: Connection): void;
   close(): void;

@@ -7,7 +7,14 @@ import { type Endpoint, type Family, formatEndpoint } from "../ip.ts";
 import type { Log } from "../log.ts";
 import { createTokenBucket } from "../signal/token-bucket.ts";
 import * as kinds from "../wire/stun-attributes.ts";
-import { BINDING, decodeStun, readAttribute, type StunMessage, unknownRequired } from "../wire/stun.ts";
+import {
+  BINDING,
+  decodeStun,
+  hasAttribute,
+  readAttribute,
+  type StunMessage,
+  unknownRequired,
+} from "../wire/stun.ts";
 import * as turn from "../wire/turn.ts";
 import { createAnswerBudget } from "./answer-budget.ts";
 import { answerBinding, type StunListener } from "./binding.ts";
@@ -39,6 +46,8 @@ export interface TurnServerOptions {
     readonly judgePeer: (ip: string) => PeerVerdict;
     /** Binds a relay's address; `relayOpened` or `relayFailed` follows, not before this returns. */
     readonly openRelay: (relay: Relay) => void;
+    /** Whether relays can forbid fragments (DONT-FRAGMENT). */
+    readonly dontFragment: () => boolean;
     readonly nonceLifetimeMs?: number;
   };
   /** Whether Binding requests are answered. */
@@ -96,6 +105,8 @@ const UNDERSTOOD: ReadonlySet<number> = new Set(
     turn.CONNECTION_ID,
   ].map(({ type }) => type),
 );
+
+const UNDERSTOOD_WITH_FRAGMENTS: ReadonlySet<number> = new Set([...UNDERSTOOD, turn.DONT_FRAGMENT.type]);
 
 export function createTurnServer(options: TurnServerOptions): TurnServer {
   const { random, log } = options;
@@ -158,6 +169,9 @@ export function createTurnServer(options: TurnServerOptions): TurnServer {
     path.send(errorOf(message, code, more, sender));
   }
 
+  const understood = (): ReadonlySet<number> =>
+    options.turn?.dontFragment() === true ? UNDERSTOOD_WITH_FRAGMENTS : UNDERSTOOD;
+
   function serveTurn(message: StunMessage, path: ClientPath, nowMs: number): void {
     if (authenticate === undefined) return;
     const outcome = authenticate(message, path, nowMs);
@@ -174,7 +188,7 @@ export function createTurnServer(options: TurnServerOptions): TurnServer {
       return refuse({ message, path }, outcome.code, outcome.attributes);
     }
     const request: TurnRequest = { message, path, sender: outcome, nowMs };
-    const unknown = unknownRequired(message, UNDERSTOOD);
+    const unknown = unknownRequired(message, understood());
     if (unknown.length > 0) {
       return refuse(request, 420, [kinds.attribute(kinds.UNKNOWN_ATTRIBUTES, unknown)]);
     }
@@ -240,12 +254,12 @@ export function createTurnServer(options: TurnServerOptions): TurnServer {
     if (message.method !== turn.SEND || allocation?.transport !== "udp") return;
     const peer = readAttribute(message, turn.XOR_PEER_ADDRESS);
     const data = readAttribute(message, turn.DATA);
-    // DONT-FRAGMENT among others: an indication with what we do not know is dropped (RFC 8489 section 6.3.2).
-    if (peer === undefined || data === undefined || unknownRequired(message, UNDERSTOOD).length > 0) {
+    // An indication with what we do not know is dropped (RFC 8489 section 6.3.2).
+    if (peer === undefined || data === undefined || unknownRequired(message, understood()).length > 0) {
       counts.malformed++;
       return;
     }
-    relaying.toPeer(allocation, peer, data, nowMs);
+    relaying.toPeer(allocation, peer, data, !hasAttribute(message, turn.DONT_FRAGMENT), nowMs);
   }
 
   return {

@@ -74,6 +74,7 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
   const closers: (() => void)[] = [world.watchNics(() => (own = ownIps(world, shownIps)))];
   const listening: { transport: "udp" | "tcp" | "tls"; endpoint: Endpoint }[] = [];
 
+  let canForbidFragments = false;
   const server = createTurnServer({
     stun: options.stun,
     answersPerSecond: options.answersPerSecond,
@@ -92,6 +93,7 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
               isOwn: (ip) => own.has(ip),
             }),
             openRelay: (relay) => void openRelay(relay),
+            dontFragment: () => canForbidFragments,
           },
         }),
   });
@@ -126,8 +128,12 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
         error: (error) => log.debug("a relayed datagram was not delivered", { why: error.message }),
       },
     });
+    let fragments = true;
+    socket.allowFragments?.(true);
     return {
-      send(bytes, to) {
+      send(bytes, to, mayFragment) {
+        // A call to the system, where neighbours differ.
+        if (mayFragment !== fragments) socket.allowFragments?.((fragments = mayFragment));
         socket.send(bytes, innerFor(to));
       },
       close: () => socket.close(),
@@ -197,6 +203,7 @@ export async function openTurnSockets(world: World, options: TurnSocketsOptions)
       const grid = await listenUdp(world, ours, options, server);
       for (const { listener, socket } of grid) {
         closers.push(() => socket.close());
+        canForbidFragments = socket.allowFragments !== undefined;
         listening.push({ transport: "udp", endpoint: listener.shown });
       }
       for (const { listener, host } of grid) await listenStreams(host, listener.shown.port, "tcp");

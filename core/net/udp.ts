@@ -78,6 +78,7 @@ export async function openUdp({
         return true;
       }
     },
+    ...fragmentsOf(fd, familyOf(local.ip)),
     close() {
       if (closed) return;
       closed = true;
@@ -97,6 +98,16 @@ function plainAddress(address: string): string {
   const zone = address.indexOf("%");
   const ip = zone < 0 ? address : address.slice(0, zone);
   return ip.startsWith("::ffff:") ? (canonicalIp(ip) ?? ip) : ip;
+}
+
+function fragmentsOf(fd: number, family: 4 | 6): Pick<UdpSocket, "allowFragments"> {
+  try {
+    const native = nativeSockets();
+    return { allowFragments: (allowed) => native.allowFragments(fd, family, allowed) };
+  } catch {
+    // A platform without these calls.
+    return {};
+  }
 }
 
 function enlarge(fd: number, octets: number): void {

@@ -98,6 +98,8 @@ export interface UdpSocket {
   attach(handlers: UdpHandlers): void;
   /** Sends one datagram; false if the system's buffer is full (the datagram is lost; await `drain`). */
   send(bytes: Uint8Array, to: Endpoint): boolean;
+  /** Sets whether datagrams may be fragmented on their way, from the next one on; absent where nobody can. */
+  allowFragments?(allowed: boolean): void;
   close(): void;
 }
 

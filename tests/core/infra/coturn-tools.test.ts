@@ -58,6 +58,7 @@ describe.skipIf(!labEnabled)("under coturn's tools", () => {
     ["TCP allocations over TLS", ["-T", "-S"]],
     ["both families at once", ["-X"]],
     ["an even port without a reserved one", ["-c"]],
+    ["indications that forbid fragments", ["-g", "-s"]],
     ["datagrams of 1400 octets", ["-l", "1400"]],
   ] as const)(
     "turnutils_uclient gets back every message: %s",

@@ -168,3 +168,17 @@ test("one allocation has at most 256 permissions and channels", () => {
   );
   expect(client.ask(turn.CREATE_PERMISSION, [peerIs({ ip: "5.44.1.1", port: 1 })]).code).toBe(0);
 });
+
+test("what a client says not to fragment is not, where relays can see to that, and is dropped where they cannot", () => {
+  const dontFragment = attribute(turn.DONT_FRAGMENT, true);
+  for (const can of [true, false]) {
+    const world = turnWorld({ dontFragment: can });
+    const client = world.udp(1);
+    if (can) client.allocate(dontFragment);
+    else client.allocate();
+    client.ask(turn.CREATE_PERMISSION, [peerIs(PEER)]);
+    client.raw(sendIndication(PEER, HELLO, dontFragment));
+    client.raw(sendIndication(PEER, HELLO));
+    expect(world.fragments).toEqual(can ? [false, true] : [true]);
+  }
+});

@@ -29,6 +29,8 @@ export interface WorldOptions {
   readonly portLast?: number;
   readonly allowed?: readonly IpPrefix[];
   readonly families?: readonly (4 | 6)[];
+  /** Whether relays can forbid fragments. */
+  readonly dontFragment?: boolean;
   readonly answersPerSecond?: number;
   /** Ports that another program of the machine has. */
   readonly foreign?: ReadonlySet<number>;
@@ -41,6 +43,8 @@ export interface TurnWorld {
   readonly relays: Relay[];
   /** What relays sent to peers, in order. */
   readonly toPeers: Sent[];
+  /** Whether each of those might be fragmented. */
+  readonly fragments: boolean[];
   /** Connects that relays were asked for. */
   readonly connects: Connection[];
   readonly log: string[];
@@ -120,6 +124,7 @@ export function turnWorld(options: WorldOptions = {}): TurnWorld {
         isOwn: (ip) => ip === "5.44.0.1",
       }),
       openRelay: (relay) => opening.push(relay),
+      dontFragment: () => options.dontFragment ?? false,
     },
   });
   const listener: DatagramListener = {
@@ -133,6 +138,7 @@ export function turnWorld(options: WorldOptions = {}): TurnWorld {
     wallMs: 1_700_000_000_000,
     relays: [],
     toPeers: [],
+    fragments: [],
     connects: [],
     log,
     listener,
@@ -145,7 +151,10 @@ export function turnWorld(options: WorldOptions = {}): TurnWorld {
         }
         world.relays.push(relay);
         server.allocations.relayOpened(relay, {
-          send: (bytes, to) => void world.toPeers.push({ bytes: bytes.slice(), to, port }),
+          send(bytes, to, mayFragment) {
+            world.toPeers.push({ bytes: bytes.slice(), to, port });
+            world.fragments.push(mayFragment);
+          },
           connect: (connection) => void world.connects.push(connection),
           close: () => void world.relays.splice(world.relays.indexOf(relay), 1),
         });
