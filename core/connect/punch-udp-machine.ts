@@ -6,7 +6,7 @@
  * Where both know the ports, the caller's QUIC handshake is its first packet, and the called side only opens its filter
  * before it listens. Else both sides send probes. Whoever hears one knows that the hole lets packets through both ways,
  * as its own filter was opened towards the very port that it heard from. It echoes; the called side, having echoed,
- * listens there; the caller, having heard an echo, connects. So the caller nominates, and nothing more is said.
+ * listens there; the caller, having echoed, connects a moment later. So the caller nominates, and nothing more is said.
  */
 import { ANY_PORT, type PunchPart, type PunchPlan, UNKNOWN_PORT } from "../nat/punch-plan.ts";
 import { PUNCH_MS, SEARCH_PACE_MS } from "./punch-limits.ts";
@@ -22,7 +22,7 @@ export type UdpPunchAction =
     }
   /** Give the slot's port to a QUIC endpoint, which listens, or connects to the other side's port `to`. */
   | { readonly act: "listen"; readonly slot: number }
-  | { readonly act: "connect"; readonly slot: number; readonly to: number }
+  | { readonly act: "connect"; readonly slot: number; readonly to: number; readonly afterMs: number }
   /** Take it back for probes. */
   | { readonly act: "reopen"; readonly slot: number };
 
@@ -48,7 +48,6 @@ interface Slot {
   state: "probing" | "listening" | "connecting";
   /** When listening, or connecting, is given up. */
   untilMs: number;
-  echoedMs: number;
 }
 
 /** Times of rounds of probes: often while the other side starts, then rarely. */
@@ -58,8 +57,8 @@ const FIRST_CONNECT_MS = 1500;
 const FIRST_LISTEN_MS = 1600;
 const CONNECT_MS = 2500;
 const LISTEN_MS = 1500;
-/** Both sides hear each other often when there are many holes. */
-const ECHO_GAP_MS = 20;
+/** The called side hears us, closes a socket and opens an endpoint in this time. */
+const CHANGE_OVER_MS = 15;
 /** What a late timer, or a connection that failed, held up is not sent at once. */
 const MAX_BURST = 8;
 /** What is lost alone costs nothing when it was sent twice. */
@@ -86,7 +85,7 @@ export class UdpPunchMachine {
     this.#slotOfShot = part.shots.map(({ localPort }) => {
       const known = localPort === ANY_PORT ? undefined : byPort.get(localPort);
       if (known !== undefined) return known;
-      slots.push({ localPort, state: "probing", untilMs: 0, echoedMs: Number.NEGATIVE_INFINITY });
+      slots.push({ localPort, state: "probing", untilMs: 0 });
       byPort.set(localPort, slots.length - 1);
       return slots.length - 1;
     });
@@ -129,14 +128,12 @@ export class UdpPunchMachine {
       slot.state = "listening";
       slot.untilMs = nowMs + LISTEN_MS;
       actions.push({ act: "listen", slot: i });
-    } else if (kind === "echo") {
-      if (this.slots.some(({ state }) => state === "connecting")) return actions;
+    } else if (!this.slots.some(({ state }) => state === "connecting")) {
+      // One who hears this and not yet our probe has to change over before our handshake comes.
+      if (kind === "probe") for (const _ of TWICE) this.#send(i, from, "echo", 0, actions);
       slot.state = "connecting";
       slot.untilMs = nowMs + CONNECT_MS;
-      actions.push({ act: "connect", slot: i, to: from });
-    } else if (nowMs - slot.echoedMs >= ECHO_GAP_MS) {
-      slot.echoedMs = nowMs;
-      this.#send(i, from, "echo", 0, actions);
+      actions.push({ act: "connect", slot: i, to: from, afterMs: kind === "probe" ? CHANGE_OVER_MS : 0 });
     }
     return actions;
   }
@@ -165,7 +162,7 @@ export class UdpPunchMachine {
     } else {
       slot.state = "connecting";
       slot.untilMs = nowMs + FIRST_CONNECT_MS;
-      actions.push({ act: "connect", slot: 0, to });
+      actions.push({ act: "connect", slot: 0, to, afterMs: 0 });
     }
     this.#probesFromMs = slot.untilMs;
   }

@@ -124,8 +124,7 @@ class UdpPunch {
     for (const action of actions) {
       if (action.act === "send") this.#send(action);
       else if (action.act === "listen") this.#change(action.slot, (place) => this.#listen(place));
-      else if (action.act === "connect")
-        this.#change(action.slot, (place) => this.#connect(action.slot, place, action.to));
+      else if (action.act === "connect") this.#change(action.slot, (place) => this.#connect(place, action));
       else {
         this.#places[action.slot]?.connecting?.abort();
         this.#change(action.slot, (place) => this.#reopen(action.slot, place));
@@ -227,7 +226,10 @@ class UdpPunch {
     });
   }
 
-  async #connect(slot: number, place: Place, to: number): Promise<void> {
+  async #connect(
+    place: Place,
+    { slot, to, afterMs }: Extract<UdpPunchAction, { act: "connect" }>,
+  ): Promise<void> {
     const { remoteIp, expectedKey } = this.#options;
     const quic = await this.#openQuic(place);
     const stopping = new AbortController();
@@ -237,7 +239,7 @@ class UdpPunch {
     const { time } = this.#world;
     const timers: Timer[] = [];
     const attempts = CONNECT_AGAIN_MS.map(async (delayMs) => {
-      await new Promise<void>((resolve) => timers.push(time.after(delayMs, resolve)));
+      await new Promise<void>((resolve) => timers.push(time.after(afterMs + delayMs, resolve)));
       return quic.connect({ remote, expectedKey, timeoutMs: 4000, signal: stopping.signal });
     });
     // The connection goes on while the place is free to be taken back.

@@ -20,7 +20,7 @@ const PAIRS: readonly (readonly [caller: string, called: string, path?: string])
   ["symmetric/preserving", "symmetric/independent"],
   ["symmetric/equal", "symmetric/dependent"],
   ["symmetric/dependent", "symmetric/independent"],
-  ["restricted/equal", "symmetric/random", "punch/tcp"],
+  ["restricted/equal", "symmetric/random"],
   ["symmetric/random", "restricted/equal"],
   ["symmetric/random", "port-restricted/equal"],
   ["port-restricted/equal", "symmetric/random"],

@@ -90,17 +90,24 @@ test("a window is sent at once, several shots from one port, and again in rounds
   expect(new Set(done.map(({ at }) => at)).size).toBeGreaterThan(5);
 });
 
-test("the called side echoes twice and listens; the caller echoes a probe, and connects where it hears an echo", () => {
+test("whoever hears a probe echoes it twice; the called side then listens, the caller connects a moment later", () => {
   const called = machine("called", "window", CALLED, CALLER);
   called.advance(0);
   expect(acts(called.heard(10, 0, 1003, "probe"))).toEqual(["echo 0 -> 1003", "echo 0 -> 1003", "listen 0"]);
   expect(called.heard(11, 0, 1003, "probe")).toEqual([]);
   const caller = machine("caller", "window", CALLER, CALLED);
   caller.advance(0);
-  expect(acts(caller.heard(10, 0, 2005, "probe"))).toEqual(["echo 0 -> 2005"]);
-  expect(caller.heard(11, 0, 2005, "probe")).toEqual([]);
-  expect(acts(caller.heard(50, 0, 2005, "echo"))).toEqual(["connect 0 -> 2005"]);
+  const heard = caller.heard(10, 0, 2005, "probe");
+  expect(acts(heard)).toEqual(["echo 0 -> 2005", "echo 0 -> 2005", "connect 0 -> 2005"]);
+  expect(heard.at(-1)).toMatchObject({ afterMs: 15 });
+  expect(caller.heard(11, 0, 2005, "echo")).toEqual([]);
   expect(acts(caller.advance(60).actions)).toEqual([]);
+});
+
+test("a caller that hears an echo connects at once", () => {
+  const caller = machine("caller", "window", CALLER, CALLED);
+  caller.advance(0);
+  expect(caller.heard(50, 0, 2005, "echo")).toEqual([{ act: "connect", slot: 0, to: 2005, afterMs: 0 }]);
 });
 
 test("a caller with many holes nominates one", () => {
