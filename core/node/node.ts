@@ -29,7 +29,7 @@ import type { NodeConfig } from "./node-config.ts";
 import { composeAddress, loopbackAddress } from "./own-address.ts";
 import { Peers } from "./peers.ts";
 import { Pipe } from "./pipe.ts";
-import { type PortMapping, startPortMapping } from "./port-mapping.ts";
+import { PortMapping } from "./port-mapping.ts";
 import type { PortMappingReport } from "./port-mapping-report.ts";
 import { Punching } from "./punching.ts";
 import { resolveTarget } from "./resolve-target.ts";
@@ -121,8 +121,10 @@ export class Node implements NodeApi {
         used: () => node.#network.used.map(({ nic }) => nic),
         externalOf: (ip, family) => node.#network.externalOf(ip, family),
         changed: () => node.#networkChanged(),
+        advice: () => node.#portMapping.advice,
       });
-      node.#portMapping = startPortMapping(world, config, {
+      node.#portMapping = new PortMapping(world, {
+        config,
         listener: node.#listener,
         network: node.#network,
         log: options.log ?? SILENT,
@@ -190,9 +192,8 @@ export class Node implements NodeApi {
     return this.#portMapping.report();
   }
 
-  async refreshPortMapping(): Promise<PortMappingReport> {
-    await this.#portMapping.refresh();
-    return this.#portMapping.report();
+  refreshPortMapping(): Promise<PortMappingReport> {
+    return this.#portMapping.refresh();
   }
 
   async open(name: string, target: string, options: OpenOptions = {}): Promise<Connection> {

@@ -59,7 +59,7 @@ export function loopbackAddress(id: string, machine: string, family: Family, por
 }
 
 function entryOfForwarded(
-  { nic, family, external: { ip, port } }: ForwardedEndpoint,
+  { nic, family, external: { ip, port }, isOpen }: ForwardedEndpoint,
   interfaces: readonly Interface[],
 ): AddressNic {
   return {
@@ -68,8 +68,8 @@ function entryOfForwarded(
     external: ip,
     address: ip,
     port,
-    nat: "open-internet",
-    delta: "not-applicable",
+    nat: isOpen ? "open-internet" : "unknown",
+    delta: isOpen ? "not-applicable" : "unknown",
     deltaValue: 0,
   };
 }

@@ -7,13 +7,13 @@ import { type Endpoint, type Family, inPrefix, scopeOf } from "../ip.ts";
 import type { Log } from "../log.ts";
 import type { World } from "../net/world.ts";
 import { Forwarding } from "../portmap/forwarding.ts";
-import { judgeExternal } from "../portmap/judge-external.ts";
+import { type ExternalVerdict, judgeExternal } from "../portmap/judge-external.ts";
 import type { Mapping, Place, PortmapCounters, Wish } from "../portmap/mapping.ts";
 import { isContested } from "./default-nic.ts";
 import type { Interface } from "./interface.ts";
 import type { Listener } from "./listener.ts";
-import type { Network } from "./network.ts";
 import type { StatusPart } from "./node-api.ts";
+import type { Network } from "./network.ts";
 import type { NodeConfig } from "./node-config.ts";
 import { PortMappingRecord } from "./port-mapping-record.ts";
 import { describePortMapping, type PortMappingPlace, type PortMappingReport } from "./port-mapping-report.ts";
@@ -22,17 +22,15 @@ import { describePortMapping, type PortMappingPlace, type PortMappingReport } fr
 const MAX_PLACES = 8;
 const MAX_PLACES_PER_NIC6 = 2;
 
-interface PortMappingOptions {
-  readonly dataDir: string;
-  readonly port: number;
-  /** Families and transports that the node listens on. */
-  readonly families: readonly Family[];
-  readonly transports: readonly ("tcp" | "udp")[];
+export interface PortMappingOptions {
+  readonly config: Pick<NodeConfig, "dataDir" | "portMapping">;
+  /** What the node listens on; without QUIC there is no UDP. */
+  readonly listener: Pick<Listener, "port" | "has" | "quic">;
   readonly log: Log;
-  /** The NICs that the node uses, as they are now. */
-  readonly interfaces: () => readonly Interface[];
-  /** Told when a forwarded port came, went or moved; `moved`: the router has another address than before. */
-  readonly changed: (moved: boolean) => void;
+  /** Tells the NICs that the node uses, and is told when a router has another address than before. */
+  readonly network: Pick<Network, "used" | "recheck">;
+  /** Told when a forwarded port came, went or moved. */
+  readonly changed: () => void;
 }
 
 /** A forwarded port as an address line shows it. */
@@ -42,46 +40,46 @@ export interface ForwardedEndpoint {
   /** The NIC's address that it leads to. */
   readonly internalIp: string;
   readonly external: Endpoint;
+  /** Anybody may connect to it, as far as is known: no other NAT stands above the router. */
+  readonly isOpen: boolean;
 }
 
 export class PortMapping {
   readonly #world: World;
-  readonly #options: PortMappingOptions | undefined;
+  readonly #options: PortMappingOptions;
   readonly #record: PortMappingRecord | undefined;
   readonly #counters: PortmapCounters = { sent: 0, requests: 0, answered: 0, ignored: 0 };
   readonly #forwardings = new Map<string, Forwarding>();
   readonly #wishes: readonly Wish[];
-  /** Addresses of ours that peers from the internet connected to. */
+  /** Forwarded ports that peers from the internet connected by, as `verifiedKey` names them. */
   readonly #verified = new Set<string>();
   #told = "";
   #toldIps = "";
   #isClosed = false;
 
-  /** Begins at once. `options` undefined: it is switched off. */
-  constructor(world: World, options: PortMappingOptions | undefined) {
+  /** Begins at once, unless the configuration switches it off. */
+  constructor(world: World, options: PortMappingOptions) {
     this.#world = world;
     this.#options = options;
-    this.#wishes =
-      options?.transports.map((transport) => ({
-        transport,
-        internalPort: options.port,
-        externalPort: options.port,
-      })) ?? [];
-    if (options === undefined) return;
-    this.#record = new PortMappingRecord(options.dataDir, world.time.wallMs());
+    const { config, listener } = options;
+    const { port } = listener;
+    const transports = listener.quic === undefined ? (["tcp"] as const) : (["tcp", "udp"] as const);
+    this.#wishes = transports.map((transport) => ({ transport, internalPort: port, externalPort: port }));
+    if (!config.portMapping) return;
+    this.#record = new PortMappingRecord(config.dataDir, world.time.wallMs());
     this.update();
   }
 
   /** To be called after NICs, addresses or gateways changed. */
   update(): void {
-    const options = this.#options;
-    if (options === undefined || this.#isClosed) return;
-    const places = placesOf(options.interfaces(), options.families);
+    if (this.#record === undefined || this.#isClosed) return;
+    const { listener, network } = this.#options;
+    const families = ([4, 6] as const).filter((family) => listener.has(family));
+    const places = placesOf(network.used, families);
     const keys = new Set(places.map(keyOf));
     for (const [key, forwarding] of this.#forwardings) {
       if (keys.has(key)) continue;
       this.#forwardings.delete(key);
-      this.#verified.delete(forwarding.place.ip);
       void forwarding.close(true);
     }
     for (const place of places) {
@@ -89,7 +87,7 @@ export class PortMapping {
       const forwarding = new Forwarding(this.#world, {
         place,
         wishes: this.#wishes,
-        leftovers: this.#record?.at(place.gateway, place.ip) ?? [],
+        leftovers: this.#record.at(place.gateway, place.ip),
         counters: this.#counters,
         changed: () => this.#changed(),
       });
@@ -98,9 +96,10 @@ export class PortMapping {
   }
 
   /** Asks every router anew; resolves when all have answered or been given up. */
-  async refresh(): Promise<void> {
+  async refresh(): Promise<PortMappingReport> {
     this.update();
     await Promise.all([...this.#forwardings.values()].map((forwarding) => forwarding.refresh()));
+    return this.report();
   }
 
   /** A connection came to our listening port: from the internet to a private address only a forwarded port leads. */
@@ -110,18 +109,21 @@ export class PortMapping {
     if (found === undefined || found.mappings.length === 0) return;
     // Over IPv6, and where networks are joined otherwise, a neighbour has a public address too.
     if (inPrefix(remote.ip, found.place.ip, found.place.prefixLength)) return;
-    this.#verified.add(local.ip);
+    this.#verified.add(verifiedKey(found));
   }
 
   /** What a peer on the internet may connect to. */
   endpoints(): readonly ForwardedEndpoint[] {
-    const all = [...this.#forwardings.values()].flatMap(({ place, mappings }) =>
-      mappings.flatMap(({ externalIp, externalPort }): ForwardedEndpoint[] => {
+    const all = [...this.#forwardings.values()].flatMap((forwarding) => {
+      const { place, mappings } = forwarding;
+      const isDouble = this.#verdictOn(forwarding).doubleNat === true;
+      return mappings.flatMap(({ externalIp, externalPort }): ForwardedEndpoint[] => {
         if (externalIp === undefined || scopeOf(externalIp) !== "public") return [];
         const { nic, family, ip: internalIp } = place;
-        return [{ nic, family, internalIp, external: { ip: externalIp, port: externalPort } }];
-      }),
-    );
+        const isOpen = this.#verified.has(verifiedKey(forwarding)) || !isDouble;
+        return [{ nic, family, internalIp, external: { ip: externalIp, port: externalPort }, isOpen }];
+      });
+    });
     const key = ({ nic, internalIp, external }: ForwardedEndpoint): string =>
       `${nic} ${internalIp} ${external.ip} ${external.port}`;
     return [...new Map(all.map((endpoint) => [key(endpoint), endpoint])).values()];
@@ -130,10 +132,16 @@ export class PortMapping {
   report(): PortMappingReport {
     const places = [...this.#forwardings.values()].map((forwarding) => this.#placeReport(forwarding));
     return {
-      state: this.#options === undefined ? "off" : "on",
+      state: this.#record === undefined ? "off" : "on",
       places,
       packets: { ...this.#counters },
     };
+  }
+
+  /** What follows for those who want to reach the node, in words; nothing where no router is asked. */
+  get advice(): readonly string[] {
+    const report = this.report();
+    return report.places.length === 0 ? [] : describePortMapping(report);
   }
 
   get status(): StatusPart {
@@ -160,7 +168,8 @@ export class PortMapping {
     this.#toldIps = ips;
     if (told === this.#told || this.#isClosed) return;
     this.#told = told;
-    this.#options?.changed(moved);
+    if (moved) this.#options.network.recheck();
+    this.#options.changed();
   }
 
   #note(): void {
@@ -173,7 +182,7 @@ export class PortMapping {
       );
     } catch (thrown) {
       const { message }: P2pdError = toP2pdError(thrown);
-      this.#options?.log.warn(message);
+      this.#options.log.warn(message);
     }
   }
 
@@ -181,8 +190,7 @@ export class PortMapping {
     const { place, mappings, externalIp, outcomes, isSearching, mappedAfterMs } = forwarding;
     const renewsInMs = forwarding.renewsInMs();
     const { nic, family, ip, gateway } = place;
-    const verdict =
-      family === 6 ? PIN_HOLE : judgeExternal(externalIp, this.#seenIp(place), forwarding.lacksAddress);
+    const verdict = this.#verdictOn(forwarding);
     const isMapped = mappings.length > 0;
     return {
       nic,
@@ -193,7 +201,11 @@ export class PortMapping {
       mappings: mappings.map(forwardedPort),
       ...(externalIp === undefined ? {} : { externalIp }),
       ...(verdict.doubleNat === undefined ? {} : { doubleNat: verdict.doubleNat }),
-      reachable: !isMapped ? "none" : this.#verified.has(ip) ? "verified" : reachOf(verdict.doubleNat),
+      reachable: !isMapped
+        ? "none"
+        : this.#verified.has(verifiedKey(forwarding))
+          ? "verified"
+          : reachOf(verdict.doubleNat),
       why: verdict.why,
       outcomes,
       ...(mappedAfterMs === undefined ? {} : { mappedAfterMs }),
@@ -201,10 +213,13 @@ export class PortMapping {
     };
   }
 
+  #verdictOn({ place, externalIp, lacksAddress }: Forwarding): ExternalVerdict {
+    return place.family === 6 ? PIN_HOLE : judgeExternal(externalIp, this.#seenIp(place), lacksAddress);
+  }
+
   /** What servers on the internet see of a place. */
   #seenIp({ nic, family, ip }: Place): string | undefined {
-    return this.#options
-      ?.interfaces()
+    return this.#options.network.used
       .filter(({ name }) => name === nic)
       .flatMap((used) => used.routes(family))
       .find(({ nicIps }) => nicIps.some((range) => range.ip === ip))?.extIps[0]?.ip;
@@ -268,35 +283,12 @@ function placesOf(interfaces: readonly Interface[], families: readonly Family[])
   return places.slice(0, MAX_PLACES);
 }
 
+/** What a peer has proved holds for this external endpoint alone. */
+function verifiedKey({ place, mappings }: Forwarding): string {
+  const [first] = mappings;
+  return `${keyOf(place)} ${first?.externalIp ?? ""} ${first?.externalPort ?? ""}`;
+}
+
 function keyOf({ nic, ip, gateway }: Place): string {
   return `${nic} ${ip} ${gateway}`;
-}
-
-interface PortMappingParts {
-  readonly listener: Pick<Listener, "port" | "has" | "quic">;
-  readonly network: Pick<Network, "used" | "recheck">;
-  readonly log: Log;
-  /** Told when the node's address line may have changed. */
-  readonly changed: () => void;
-}
-
-/** Begins at once, or is off where the configuration says so. */
-export function startPortMapping(
-  world: World,
-  { portMapping, dataDir }: Pick<NodeConfig, "portMapping" | "dataDir">,
-  { listener, network, log, changed }: PortMappingParts,
-): PortMapping {
-  if (!portMapping) return new PortMapping(world, undefined);
-  return new PortMapping(world, {
-    dataDir,
-    port: listener.port,
-    families: ([4, 6] as const).filter((family) => listener.has(family)),
-    transports: listener.quic === undefined ? ["tcp"] : ["tcp", "udp"],
-    log,
-    interfaces: () => network.used,
-    changed: (moved) => {
-      if (moved) network.recheck();
-      changed();
-    },
-  });
 }

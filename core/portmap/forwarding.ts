@@ -2,7 +2,7 @@
  * The forwarded ports of one place, for as long as the node runs: searched for, kept alive, made anew after the
  * router restarted, and ended with it. When to do what is decided in `upkeep.ts`.
  */
-import { P2pdError, toP2pdError } from "../errors.ts";
+import { P2pdError } from "../errors.ts";
 import type { Timer, World } from "../net/world.ts";
 import { findRouter, mapFor, type Outcomes } from "./find-router.ts";
 import type { Mapping, Place, PortmapCounters, Protocol, RouterClient, Wish } from "./mapping.ts";
@@ -178,8 +178,8 @@ export class Forwarding {
       this.#firstMappedMs ??= this.#world.time.now() - this.#beganMs;
       this.#granted(mappings);
       this.#earlier = [];
-    } catch (thrown) {
-      toP2pdError(thrown);
+    } catch {
+      // Why is among the outcomes.
       this.#failures++;
       this.#mappings = [];
       this.#lacksAddress = clients.some(({ lacksAddress }) => lacksAddress);

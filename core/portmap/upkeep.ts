@@ -10,6 +10,8 @@ const CHECK_AGAIN_MS = 500;
 const CHECKS_UNTIL_LOST = 2;
 /** RFC 6887 section 11.2.1. */
 const LEAST_RENEWAL_WAIT_MS = 4000;
+/** A router that grants less is not asked more often for that. */
+const LEAST_LIFETIME_SECONDS = 8;
 
 export type UpkeepStep =
   /** Come back at `wakeAtMs`. */
@@ -19,7 +21,7 @@ export type UpkeepStep =
   /** Map again with the same ports, then call `renewed` or `unrenewed`. */
   | { readonly do: "renew" }
   /** The mappings are gone or nobody answers: begin anew with a search. */
-  | { readonly do: "give-up"; readonly why: "expired" | "silent" };
+  | { readonly do: "give-up"; readonly why: "expired" | "silent" | "forgotten" };
 
 export interface Upkeep {
   /** When the next renewal is due; infinite for a permanent mapping. */
@@ -39,12 +41,17 @@ export function createUpkeep(nowMs: number, lifetimeSeconds: number): Upkeep {
   let renewAtMs = 0;
   let checkAtMs = 0;
   let silent = 0;
+  let isForgotten = false;
+  let isRefused = false;
 
-  function renewed(at: number, lifetime: number): void {
+  function renewed(at: number, granted: number): void {
+    const lifetime = granted === 0 ? 0 : Math.max(granted, LEAST_LIFETIME_SECONDS);
     expiresAtMs = lifetime === 0 ? Number.POSITIVE_INFINITY : at + lifetime * 1000;
     renewAtMs = lifetime === 0 ? Number.POSITIVE_INFINITY : at + lifetime * 500;
     checkAtMs = at + CHECK_MS;
     silent = 0;
+    isForgotten = false;
+    isRefused = false;
   }
   renewed(nowMs, lifetimeSeconds);
 
@@ -54,6 +61,8 @@ export function createUpkeep(nowMs: number, lifetimeSeconds: number): Upkeep {
     },
     next(now) {
       if (silent >= CHECKS_UNTIL_LOST) return { do: "give-up", why: "silent" };
+      // What is gone cannot wait for the next renewal.
+      if (isForgotten && isRefused) return { do: "give-up", why: "forgotten" };
       if (now >= expiresAtMs) return { do: "give-up", why: "expired" };
       if (now >= renewAtMs) return { do: "renew" };
       if (now >= checkAtMs) return { do: "check" };
@@ -61,6 +70,7 @@ export function createUpkeep(nowMs: number, lifetimeSeconds: number): Upkeep {
     },
     renewed,
     unrenewed(now) {
+      isRefused = true;
       // Half of what is left, again and again, but not in a rush.
       const left = Number.isFinite(expiresAtMs) ? (expiresAtMs - now) / 2 : LEAST_RENEWAL_WAIT_MS;
       renewAtMs = now + Math.max(LEAST_RENEWAL_WAIT_MS, left);
@@ -69,7 +79,10 @@ export function createUpkeep(nowMs: number, lifetimeSeconds: number): Upkeep {
     checked(now, intact) {
       silent = 0;
       checkAtMs = now + CHECK_MS;
-      if (!intact) renewAtMs = now;
+      if (intact) return;
+      isForgotten = true;
+      isRefused = false;
+      renewAtMs = now;
     },
     unchecked(now) {
       silent++;

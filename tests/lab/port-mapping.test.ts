@@ -124,6 +124,8 @@ describe.skipIf(!labEnabled)("port mapping", () => {
       expect(place.reachable).toBe("none");
       const { summary } = await alice.get("/p2p/portmap");
       expect(JSON.stringify(summary)).toContain("double NAT");
+      const { advice } = await alice.get("/p2p/nat?wait=false");
+      expect(JSON.stringify(advice)).toContain("double NAT");
       expect(await alice.addr()).not.toContain("open-internet");
     },
     LIMIT_MS,

@@ -110,6 +110,7 @@ simTest(
     expect(place4(alice)).toMatchObject({ reachable: "no", doubleNat: true, externalIp: "100.64.10.11" });
     expect(alice.node.address()).not.toContain("open-internet");
     expect(alice.node.status().find(({ part }) => part === "portmap")?.detail).toContain("double NAT");
+    expect((await alice.node.nat(false)).advice.join("\n")).toContain("double NAT");
     await alice.close();
   },
   {
@@ -119,6 +120,23 @@ simTest(
       parseRouterKind("symmetric/random"),
     ),
   },
+);
+
+simTest(
+  "a router whose public address is not the one that servers see is said to stand behind another NAT",
+  [1],
+  async (sim) => {
+    const server = sim.addServer("stun", { addresses: 2 });
+    await startStunServer(server.world, { addresses: [server.ip()] });
+    await startMappingRouter(sim, "a", { pcp: true, externalIp: "5.47.1.1" });
+    const alice = await startMapped(sim, { stunServers: [{ host: server.ip(), port: 3478 }] });
+    await sim.sleep(8000);
+    expect(place4(alice)).toMatchObject({ state: "mapped", reachable: "no", doubleNat: true });
+    // It may be the other line of a router with two: worth a try to a peer, and no promise.
+    expect(alice.node.address()).toContain(`_5.47.1.1_5.47.1.1_${PORT}_unknown_unknown_0`);
+    await alice.close();
+  },
+  { topology },
 );
 
 test("where nobody answers nothing waits, and the search becomes rare", async () => {

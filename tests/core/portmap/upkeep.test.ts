@@ -51,8 +51,23 @@ describe("upkeep", () => {
     const upkeep = createUpkeep(0, 7200);
     upkeep.checked(6000, false);
     expect(upkeep.next(6000)).toEqual({ do: "renew" });
+    upkeep.renewed(6100, 7200);
+    expect(upkeep.next(6100)).toEqual({ do: "wait", wakeAtMs: 6100 + CHECK_MS });
+  });
+
+  test("a router that forgot and does not map again is searched for anew", () => {
+    const upkeep = createUpkeep(0, 7200);
+    upkeep.unrenewed(0);
+    upkeep.checked(6000, false);
+    expect(upkeep.next(6000)).toEqual({ do: "renew" });
     upkeep.unrenewed(6000);
-    expect(upkeep.next(6500)).toEqual({ do: "check" });
+    expect(upkeep.next(6000)).toEqual({ do: "give-up", why: "forgotten" });
+  });
+
+  test("a router that grants a second is not asked every half second", () => {
+    const upkeep = createUpkeep(0, 1);
+    expect(upkeep.renewAtMs).toBe(4000);
+    expect(upkeep.next(3999)).toEqual({ do: "wait", wakeAtMs: 4000 });
   });
 
   test("two checks without an answer end it; one, followed by an answer, does not", () => {
