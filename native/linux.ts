@@ -15,7 +15,9 @@ export const linux: Platform = {
   SO_REUSEPORT: 15,
   SO_ERROR: 4,
   SO_LINGER: 13,
+  SO_RCVBUF: 8,
   IPV6_V6ONLY: 26,
+  fragments: { option4: 10, option6: 23, forbid: 2, allow: 0 }, // IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
   device: { by: "name", option: 25 }, // SO_BINDTODEVICE
   errors: {
     1: "EPERM",

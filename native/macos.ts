@@ -15,7 +15,9 @@ export const macos: Platform = {
   SO_REUSEPORT: 0x0200,
   SO_ERROR: 0x1007,
   SO_LINGER: 0x1080, // SO_LINGER_SEC: the plain SO_LINGER counts ticks
+  SO_RCVBUF: 0x1002,
   IPV6_V6ONLY: 27,
+  fragments: { option4: 28, option6: 62, forbid: 1, allow: 0 }, // IP_DONTFRAG, IPV6_DONTFRAG
   device: { by: "index", option4: 25, option6: 125 }, // IP_BOUND_IF, IPV6_BOUND_IF
   errors: {
     1: "EPERM",

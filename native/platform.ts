@@ -23,7 +23,15 @@ export interface Platform {
   readonly SO_REUSEPORT: number;
   readonly SO_ERROR: number;
   readonly SO_LINGER: number;
+  readonly SO_RCVBUF: number;
   readonly IPV6_V6ONLY: number;
+  /** How a datagram socket is told whether its packets may be fragmented, at the level of its family. */
+  readonly fragments: {
+    readonly option4: number;
+    readonly option6: number;
+    readonly forbid: number;
+    readonly allow: number;
+  };
   /** How a socket is tied to a NIC: by name at SOL_SOCKET, or by index at the level of its family. */
   readonly device:
     | { readonly by: "name"; readonly option: number }

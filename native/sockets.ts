@@ -34,6 +34,10 @@ export interface NativeSockets {
   shareAddress(fd: number): void;
   /** Packets leave by the NIC of this name (SO_BINDTODEVICE, IP_BOUND_IF, IPV6_BOUND_IF). */
   bindToDevice(fd: number, family: 4 | 6, device: string): void;
+  /** Room for what has arrived and was not read yet; the system may grant less. */
+  receiveBuffer(fd: number, octets: number): void;
+  /** Whether datagrams that are too long for the way may be fragmented. */
+  allowFragments(fd: number, family: 4 | 6, allowed: boolean): void;
   bind(fd: number, address: SocketAddress): void;
   listen(fd: number, backlog: number): void;
   /** Begins to connect; the outcome shows when the socket becomes writable. */
@@ -150,6 +154,14 @@ function load(platform: Platform): NativeSockets {
       if (index === 0) throw new SystemCallError("if_nametoindex", "ENODEV");
       const [level, option] = family === 4 ? [IPPROTO_IP, how.option4] : [IPPROTO_IPV6, how.option6];
       setOption(fd, level, option, new Int32Array([index]));
+    },
+    receiveBuffer(fd, octets) {
+      setOption(fd, platform.SOL_SOCKET, platform.SO_RCVBUF, new Int32Array([octets]));
+    },
+    allowFragments(fd, family, allowed) {
+      const { option4, option6, forbid, allow } = platform.fragments;
+      const [level, option] = family === 4 ? [IPPROTO_IP, option4] : [IPPROTO_IPV6, option6];
+      setOption(fd, level, option, new Int32Array([allowed ? allow : forbid]));
     },
     bind(fd, address) {
       const bytes = encodeSocketAddress(platform, address);

@@ -23,6 +23,7 @@ import { natRoutes } from "./nat.ts";
 import { pageRoutes } from "./pages.ts";
 import { peerRoutes } from "./peers.ts";
 import { pipeRoutes } from "./pipes.ts";
+import { portMappingRoutes } from "./portmap.ts";
 import type { Route } from "./route.ts";
 import { serviceRoutes } from "./services.ts";
 
@@ -74,6 +75,7 @@ export async function startApi(
     ...eventRoutes(world, node, eventCounts, options.eventLimits ?? EVENT_LIMITS),
     ...serviceRoutes(node),
     ...peerRoutes(node),
+    ...portMappingRoutes(node),
     ...pipeRoutes(),
   ];
   const hasToken = config.apiToken !== undefined;

@@ -1,5 +1,4 @@
 /** Routes that tell of the program, this machine's NICs, and the node's address and state. */
-import { P2pdError } from "../core/errors.ts";
 import type { NodeApi } from "../core/node/node-api.ts";
 import { t } from "elysia";
 import { decodeAddress } from "../core/wire/address.ts";
@@ -124,17 +123,6 @@ export function informationRoutes(
         connections: node.connections().length,
         api: counts(),
       }),
-    }),
-    route({
-      path: "/p2p/portmap",
-      aliases: ["/portmap"],
-      isHidden: true,
-      group: "node",
-      summary: "Not available in this version",
-      answer: { example: { error: 27 } },
-      handle: () => {
-        throw new P2pdError("unsupported", "/p2p/portmap is not available in this version");
-      },
     }),
   ];
 }

@@ -12,7 +12,7 @@ import { corsHeaders, type Guard } from "./guard.ts";
 import { withEarly } from "./early-stream.ts";
 import { refuseConnection } from "./raw-answer.ts";
 import type { PipeRequest } from "./request-head.ts";
-import { createWebSocketStream } from "./web-socket-stream.ts";
+import { createWebSocketStream } from "../core/net/web-socket-stream.ts";
 
 /** RFC 6455, section 1.3. */
 const WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -24,6 +24,7 @@ export async function startDaemon(
       P2PD_API_PORT: "0",
       P2PD_LISTEN_PORT: "0",
       P2PD_STUN_SERVERS: "",
+      P2PD_PORT_MAPPING: "off",
       P2PD_MQTT_BROKERS: "",
       P2PD_NTP_SERVERS: "",
       P2PD_LAB: undefined,

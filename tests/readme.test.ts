@@ -16,7 +16,7 @@ test("the library example prints what its comment says", async () => {
   const library = JSON.stringify(join(project, "index.ts"));
   const dataDir = JSON.stringify(join(folder, "node"));
   // The same, without asking servers on the internet.
-  const changes = `{ dataDir: ${dataDir}, listenPort: 0, stunServers: [], mqttBrokers: [], ntpServers: [] }`;
+  const changes = `{ dataDir: ${dataDir}, listenPort: 0, stunServers: [], mqttBrokers: [], ntpServers: [], portMapping: false }`;
   const file = join(folder, "example.ts");
   writeFileSync(
     file,

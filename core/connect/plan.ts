@@ -101,7 +101,8 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
     here.some((mine) => inPrefix(address, mine.ip, mine.prefixLength));
   for (const nic of peer.nics.filter((near) => onSubnet(near) && !isElsewhere(near)))
     add(nic.address, nic.port, "same network", true);
-  for (const nic of peer.nics.filter((near) => behindSame(near)))
+  // The entry of a forwarded port has nothing but the external address, and that is no way within the network.
+  for (const nic of peer.nics.filter((near) => behindSame(near) && near.address !== near.external))
     add(nic.address, nic.port, "behind the same external address", true);
   for (const nic of byTurns(peer.nics.filter(({ family }) => hasFamily(family, own.nics)))) {
     if (nic.external !== undefined) add(nic.external, nic.port, "external address", false);

@@ -4,7 +4,7 @@
  */
 import { type Family, familyOf, inPrefix, scopeOf } from "../ip.ts";
 import type { NatProfile } from "../nat/nat-kind.ts";
-import type { Address } from "../wire/address.ts";
+import type { Address, AddressNic } from "../wire/address.ts";
 import { PUNCH_MAX_PAIRS, type SignalPunchPair } from "../wire/signal-punch.ts";
 
 /** A NIC address of ours that a punch may leave from. */
@@ -29,7 +29,7 @@ export interface PunchPair {
 export function choosePairs(places: readonly PunchPlace[], peer: Address): readonly PunchPair[] {
   const of = (family: Family): readonly PunchPair[] =>
     peer.nics
-      .filter((nic) => nic.family === family)
+      .filter((nic) => nic.family === family && !isForwarded(nic, peer))
       .flatMap(({ address, external }) =>
         places
           .filter(({ ip }) => familyOf(ip) === family)
@@ -41,6 +41,13 @@ export function choosePairs(places: readonly PunchPlace[], peer: Address): reado
     .filter((pair) => pair !== undefined)
     .filter(({ near, place }) => near || place.profile !== undefined)
     .slice(0, PUNCH_MAX_PAIRS);
+}
+
+/** The entry of a port that a router forwards names no address of the peer's own: there is nothing to punch from. */
+function isForwarded({ index, family, address, external }: AddressNic, peer: Address): boolean {
+  const isBehindIt = (nic: AddressNic): boolean =>
+    nic.index === index && nic.family === family && nic.address !== nic.external;
+  return family === 4 && address === external && peer.nics.some(isBehindIt);
 }
 
 function isNear(place: PunchPlace, address: string, external: string | undefined): boolean {

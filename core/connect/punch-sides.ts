@@ -222,6 +222,8 @@ async function runTcp(
     localIp: own.place.ip,
     device: own.place.device,
     ports: gathered.ports,
+    // A server is about halfway.
+    rttMs: gathered.rttMs === undefined ? undefined : 2 * gathered.rttMs,
     credentials,
     expectedKey: peerKey,
     signal,

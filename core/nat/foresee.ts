@@ -45,6 +45,11 @@ export interface NothingToSee {
  * reason to believe that the counter went round.
  */
 const COUNTED_RANGE = [1024, 65_535] as const;
+/**
+ * A detection makes some 60 mappings. A counter that was seen over more ports than that by steps has gone round, and the
+ * range that was seen is all of it: a carrier's block.
+ */
+const WENT_ROUND_STEPS = 128;
 /** A neighbour in the LAN may hold the port, or the router may have started anew with another offset. */
 const KEPT = 0.98;
 /** The chain breaks when the next port is taken. */
@@ -108,7 +113,9 @@ function counted({ kind, samples, spare }: PunchSide): Outlook | NothingToSee {
   if (last === undefined || step === 0)
     return { missing: "with delta independent a server must have seen a mapping, and the step be known" };
   if (spare.length === 0) return { missing: "spare local ports are needed" };
-  const range = COUNTED_RANGE;
+  const [low, high] = externalRange(kind);
+  const isWhole = high - low + 1 >= WENT_ROUND_STEPS * Math.abs(step);
+  const range = isWhole ? ([low, high] as const) : COUNTED_RANGE;
   return {
     as: "counted",
     localPorts: spare.slice(0, WINDOW),

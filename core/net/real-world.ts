@@ -8,6 +8,7 @@ import { systemId } from "./system-id.ts";
 import { connectTcp } from "./tcp-connect.ts";
 import { listenTcp } from "./tcp-listen.ts";
 import { secure } from "./tls.ts";
+import { acceptTls } from "./tls-accept.ts";
 import { secureServer } from "./tls-ca.ts";
 import { openUdp } from "./udp.ts";
 import { unixSockets } from "./unix-sockets.ts";
@@ -30,5 +31,6 @@ export function createRealWorld(): World {
     openQuic,
     secure,
     secureServer,
+    acceptTls,
   };
 }

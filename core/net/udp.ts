@@ -14,7 +14,12 @@ const ONLY_IP6: object = { flags: 8 };
 const ICMP_ERRORS: ReadonlySet<string> = new Set(["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH"]);
 
 /** See `World.openUdp`. Datagrams that arrive while nobody is attached are dropped. */
-export async function openUdp({ local, device, handlers: first }: UdpOptions): Promise<UdpSocket> {
+export async function openUdp({
+  local,
+  device,
+  receiveBufferBytes,
+  handlers: first,
+}: UdpOptions): Promise<UdpSocket> {
   const what = `UDP on ${formatEndpoint(local)}${device === undefined ? "" : ` of ${device}`}`;
   let handlers: UdpHandlers | undefined = first;
   let closed = false;
@@ -46,6 +51,7 @@ export async function openUdp({ local, device, handlers: first }: UdpOptions): P
   }
   if (device !== undefined) tieToDevice(socket, familyOf(local.ip), device, what);
   const { fd, port } = socket;
+  if (receiveBufferBytes !== undefined) enlarge(fd, receiveBufferBytes);
 
   return {
     local: { ip: local.ip, port },
@@ -72,6 +78,7 @@ export async function openUdp({ local, device, handlers: first }: UdpOptions): P
         return true;
       }
     },
+    ...fragmentsOf(fd, familyOf(local.ip)),
     close() {
       if (closed) return;
       closed = true;
@@ -91,6 +98,25 @@ function plainAddress(address: string): string {
   const zone = address.indexOf("%");
   const ip = zone < 0 ? address : address.slice(0, zone);
   return ip.startsWith("::ffff:") ? (canonicalIp(ip) ?? ip) : ip;
+}
+
+function fragmentsOf(fd: number, family: 4 | 6): Pick<UdpSocket, "allowFragments"> {
+  try {
+    const native = nativeSockets();
+    return { allowFragments: (allowed) => native.allowFragments(fd, family, allowed) };
+  } catch {
+    // A platform without these calls.
+    return {};
+  }
+}
+
+function enlarge(fd: number, octets: number): void {
+  try {
+    nativeSockets().receiveBuffer(fd, octets);
+  } catch {
+    // Where the system does not let us, its own size serves too.
+    return;
+  }
 }
 
 function tieToDevice(socket: BunUdpSocket, family: 4 | 6, device: string, what: string): void {

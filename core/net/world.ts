@@ -98,6 +98,8 @@ export interface UdpSocket {
   attach(handlers: UdpHandlers): void;
   /** Sends one datagram; false if the system's buffer is full (the datagram is lost; await `drain`). */
   send(bytes: Uint8Array, to: Endpoint): boolean;
+  /** Sets whether datagrams may be fragmented on their way, from the next one on; absent where nobody can. */
+  allowFragments?(allowed: boolean): void;
   close(): void;
 }
 
@@ -111,6 +113,8 @@ export interface UdpOptions {
   readonly local: Endpoint;
   /** Name of the NIC that packets must leave by (SO_BINDTODEVICE, IP_BOUND_IF). */
   readonly device?: string;
+  /** Room for datagrams that come faster than they are read, in octets; less where the system gives less. */
+  readonly receiveBufferBytes?: number;
   readonly handlers?: UdpHandlers;
 }
 
@@ -219,6 +223,14 @@ export interface SecureServerOptions {
   readonly signal?: AbortSignal;
 }
 
+/** TLS in a server's role, for clients that know the server by its name. */
+export interface AcceptTlsOptions {
+  /** The server's certificate and those that lead to its authority, in PEM. */
+  readonly certificatePem: string;
+  readonly privateKeyPem: string;
+  readonly timeoutMs: number;
+}
+
 /** Local sockets that have a path in the file system instead of an address; `local` and `remote` are empty. */
 export interface UnixSockets {
   /** Makes the socket at `path`, for its owner alone (mode 0600). Rejects with `address-in-use` or `unsupported`. */
@@ -262,4 +274,9 @@ export interface World {
    * `peer-key` (certificate not trusted), `closed`, `timeout` or `aborted`; the stream is then closed.
    */
   secureServer?(stream: ByteStream, options: SecureServerOptions): Promise<ByteStream>;
+  /**
+   * Puts TLS on a stream that was accepted, in the server's role; absent where there is none. Clients show no
+   * certificate. Rejects with `protocol`, `closed` or `timeout`; the stream is then closed.
+   */
+  acceptTls?(stream: ByteStream, options: AcceptTlsOptions): Promise<ByteStream>;
 }

@@ -46,6 +46,16 @@ export function readTurnServer(text: string): TurnServer | undefined {
   return { ...server, username, password, transport: secure ? "tls" : transport === "tcp" ? "tcp" : "udp" };
 }
 
+/** `USER:PASSWORD`, either percent-encoded where it has a comma or a colon. */
+export function readUser(text: string): { name: string; password: string } | undefined {
+  const match = /^([^:]+):([^:]+)$/.exec(text);
+  const name = percentDecoded(match?.[1] ?? "");
+  const password = percentDecoded(match?.[2] ?? "");
+  return name === undefined || password === undefined || name === "" || password === ""
+    ? undefined
+    : { name, password };
+}
+
 function percentDecoded(text: string): string | undefined {
   try {
     return decodeURIComponent(text);

@@ -2,6 +2,8 @@
  * The settings of P2PD: one table, from which the file's keys, the environment variables, the flags, `--help` and
  * docs/configuration.md all follow. Reading them from their sources is `load-config.ts`.
  */
+import type { InfraConfig } from "../infra/infra-config.ts";
+import type { ConfigKey } from "./config-key.ts";
 import {
   readBindAddress,
   readBroker,
@@ -10,6 +12,7 @@ import {
   readStunServer,
   readTurnServer,
 } from "./config-values.ts";
+import { INFRA_KEYS } from "./infra-keys.ts";
 import type { RelayPolicy, Strategy } from "./node-api.ts";
 import type { NodeConfig } from "./node-config.ts";
 
@@ -17,7 +20,7 @@ export type LogLevel = "error" | "warn" | "info" | "debug";
 export type LogFormat = "text" | "json";
 
 /** Everything that can be set, checked and in the form in which it is used. */
-export interface Config extends Omit<NodeConfig, "services"> {
+export interface Config extends Omit<NodeConfig, "services">, InfraConfig {
   /** Address on which the API listens. */
   readonly apiHost: string;
   /** 0: any free port. */
@@ -30,28 +33,6 @@ export interface Config extends Omit<NodeConfig, "services"> {
 }
 
 export type ConfigName = keyof Config;
-
-/** A setting as it stands in a TOML file, and as text from elsewhere becomes before it is checked. */
-export type RawValue = string | number | boolean | readonly string[];
-
-/** One row of the table. */
-export interface ConfigKey<Value = unknown> {
-  /** How text of the environment or a flag is taken: lists are separated by commas, switches are on or off. */
-  readonly shape: "text" | "integer" | "switch" | "list";
-  /** JSON Schema of the raw value. */
-  readonly schema: object;
-  /** What stands when no source says anything; absent: nothing does, or `defaultText` tells how it is found. */
-  readonly fallback?: RawValue;
-  readonly defaultText?: string;
-  /** What a wrong value should have been, to follow "expected". */
-  readonly expects: string;
-  readonly example: string;
-  readonly help: string;
-  /** When the value holds a secret and is not shown: always, or where it names a user. */
-  readonly secret?: "always" | "with-user";
-  /** Turns a raw value that fits the schema, of a list each entry, into the value used; undefined: it is none. */
-  readonly read?: (raw: never, base: string) => Value | undefined;
-}
 
 const STRATEGIES: readonly Strategy[] = ["direct", "reverse", "punch", "relay"];
 const RELAY_POLICIES: readonly RelayPolicy[] = ["never", "last", "first"];
@@ -225,10 +206,16 @@ export const CONFIG_KEYS: { readonly [Name in ConfigName]-?: ConfigKey } = {
     example: "json",
     help: "form of the log: text, json",
   },
+  ...INFRA_KEYS,
 };
 
 /** The names in the order of the table. */
 export const CONFIG_NAMES = Object.keys(CONFIG_KEYS) as readonly ConfigName[];
+
+/** Whether `p2pd infra` alone uses the setting. */
+export function isOfInfra(name: ConfigName): boolean {
+  return Object.hasOwn(INFRA_KEYS, name);
+}
 
 /** `apiPort` -> `P2PD_API_PORT`. */
 export function environmentName(name: ConfigName): string {

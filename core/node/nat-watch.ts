@@ -30,6 +30,8 @@ export interface NatWatchOptions {
   readonly externalOf: (ip: string, family: Family) => readonly string[];
   /** Told when something was measured. */
   readonly changed: () => void;
+  /** What else there is to say in words of how this node is reached. */
+  readonly advice?: () => readonly string[];
 }
 
 const NO_SERVERS = "no stunServers are configured";
@@ -87,7 +89,8 @@ export class NatWatch {
   /** All that is known; with `wait` when nothing is left to measure. */
   async report(wait: boolean): Promise<NatReport> {
     if (wait) await this.settled();
-    return describeNats(this.findings);
+    const report = describeNats(this.findings);
+    return { ...report, advice: [...report.advice, ...(this.#options.advice?.() ?? [])] };
   }
 
   /** Measures everything again, and reports. */

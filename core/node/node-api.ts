@@ -7,6 +7,7 @@ import type { Endpoint } from "../ip.ts";
 import type { InterfaceDescription } from "./interface.ts";
 import type { NatReport, NicNatDescription } from "./nat-report.ts";
 import type { Pipe } from "./pipe.ts";
+import type { PortMappingReport } from "./port-mapping-report.ts";
 
 export type { Strategy } from "../connect/race.ts";
 export type RelayPolicy = "never" | "last" | "first";
@@ -99,6 +100,10 @@ export interface NodeApi {
   /** Measures them again. */
   refreshNat(): Promise<NatReport>;
   status(): readonly StatusPart[];
+  /** What routers forward to this node, and what was tried. */
+  portMapping(): PortMappingReport;
+  /** Asks the routers anew; resolves when they have answered or been given up. */
+  refreshPortMapping(): Promise<PortMappingReport>;
   /**
    * Opens a connection and keeps it under `name`. Rejects with `bad-argument`, `reserved-name`, `name-taken`
    * or `connect-failed` (whose `detail` has `attempts` and `timeline`).

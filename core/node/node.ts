@@ -6,7 +6,6 @@ import manifest from "../../package.json" with { type: "json" };
 import { P2pdError } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
 import type { World } from "../net/world.ts";
-import type { Address } from "../wire/address.ts";
 import { Arrivals } from "./arrivals.ts";
 import { Connections } from "./connections.ts";
 import { describeConnection, type Origin } from "./describe-connection.ts";
@@ -27,9 +26,11 @@ import type {
   StatusPart,
 } from "./node-api.ts";
 import type { NodeConfig } from "./node-config.ts";
-import { composeAddress } from "./own-address.ts";
+import { composeAddress, loopbackAddress } from "./own-address.ts";
 import { Peers } from "./peers.ts";
 import { Pipe } from "./pipe.ts";
+import { PortMapping } from "./port-mapping.ts";
+import type { PortMappingReport } from "./port-mapping-report.ts";
 import { Punching } from "./punching.ts";
 import { resolveTarget } from "./resolve-target.ts";
 import { Services } from "./services.ts";
@@ -55,6 +56,7 @@ export class Node implements NodeApi {
   #network!: Network;
   #nat!: NatWatch;
   #signals!: Signals;
+  #portMapping!: PortMapping;
   #closed: Promise<void> | undefined;
 
   private constructor(world: World, config: NodeConfig, identity: Identity) {
@@ -95,9 +97,11 @@ export class Node implements NodeApi {
         ...(config.listenPort === undefined ? {} : { port: config.listenPort }),
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         arrived: (arrival) => {
+          node.#portMapping.arrived(arrival.channel.local, arrival.channel.remote);
           node.#arrivals.arrived(arrival);
         },
         answered: (token, session, stream, transport, rttMs) => {
+          node.#portMapping.arrived(stream.local, stream.remote);
           node.#signals.answered(token, session, stream, transport, rttMs);
         },
       });
@@ -106,6 +110,7 @@ export class Node implements NodeApi {
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         changed: () => {
           node.#nat.check();
+          node.#portMapping.update();
           node.#networkChanged();
           endOnLostAddresses(node.connections(), world.nics());
         },
@@ -115,6 +120,14 @@ export class Node implements NodeApi {
         nics: () => node.#network.interfaces.map(({ nic }) => nic),
         used: () => node.#network.used.map(({ nic }) => nic),
         externalOf: (ip, family) => node.#network.externalOf(ip, family),
+        changed: () => node.#networkChanged(),
+        advice: () => node.#portMapping.advice,
+      });
+      node.#portMapping = new PortMapping(world, {
+        config,
+        listener: node.#listener,
+        network: node.#network,
+        log: options.log ?? SILENT,
         changed: () => node.#networkChanged(),
       });
       node.#signals = node.#startSignals(options.log ?? SILENT);
@@ -149,6 +162,7 @@ export class Node implements NodeApi {
       interfaces: this.#network.used,
       brokers: this.#signals.brokers,
       natOf: (ip) => this.#nat.profileOf(ip),
+      forwarded: this.#portMapping.endpoints(),
     });
   }
 
@@ -170,8 +184,16 @@ export class Node implements NodeApi {
       this.#network.status,
       this.#nat.status,
       ...this.#signals.status(),
-      { part: "portmap", state: "off", detail: "this version asks no router to forward ports" },
+      this.#portMapping.status,
     ];
+  }
+
+  portMapping(): PortMappingReport {
+    return this.#portMapping.report();
+  }
+
+  refreshPortMapping(): Promise<PortMappingReport> {
+    return this.#portMapping.refresh();
   }
 
   async open(name: string, target: string, options: OpenOptions = {}): Promise<Connection> {
@@ -286,9 +308,10 @@ export class Node implements NodeApi {
     this.#signals.close();
     this.#listener.close();
     this.#arrivals.stopWaiting();
+    const unmapped = this.#portMapping.close();
     await Promise.allSettled(this.#opening);
     await Promise.all([this.#connections.closeAll(reason), this.#arrivals.close(reason)]);
-    await this.#listener.free();
+    await Promise.all([this.#listener.free(), unmapped]);
     this.#listeners.clear();
     this.#identity.release();
   }
@@ -304,31 +327,11 @@ export class Node implements NodeApi {
 
   #resolve(target: string): Target {
     return resolveTarget(target, {
-      own: () => this.#ownAddress(),
+      // What an old line says of ourselves does not matter: we know where we listen.
+      own: () => loopbackAddress(this.id, this.#identity.machineId, this.#listener.has(4) ? 4 : 6, this.port),
       peer: (name) => this.#addressOf(name),
       names: () => this.peers().map(({ name }) => name),
     });
-  }
-
-  /** What an old line says of ourselves does not matter: we know where we listen. */
-  #ownAddress(): Address {
-    const family = this.#listener.has(4) ? 4 : 6;
-    return {
-      id: this.id,
-      machine: this.#identity.machineId,
-      brokers: [],
-      nics: [
-        {
-          index: 0,
-          family,
-          address: family === 4 ? "127.0.0.1" : "::1",
-          port: this.port,
-          nat: "unknown",
-          delta: "unknown",
-          deltaValue: 0,
-        },
-      ],
-    };
   }
 
   #opened(name: string, peerId: string, dialled: DialledSession, service?: string): Connection {

@@ -5,9 +5,13 @@ import type { ByteStream } from "../net/world.ts";
 
 /**
  * Takes the stream over. `pass` sees every octet that arrives first; when it returns false, the stream is aborted with
- * `protocol`. Destroying the duplex aborts the stream, the end of the stream destroys the duplex with its reason.
+ * `protocol`. `peer` is who is at the other end, for errors. Destroying the duplex aborts the stream, the end of the stream destroys the duplex with its reason.
  */
-export function byteDuplex(stream: ByteStream, pass: (bytes: Uint8Array) => boolean): Duplex {
+export function byteDuplex(
+  stream: ByteStream,
+  pass: (bytes: Uint8Array) => boolean,
+  peer: "broker" | "client" = "broker",
+): Duplex {
   let drained: (() => void) | undefined;
   const write = (bytes: Uint8Array, done: () => void): void => {
     if (stream.write(bytes)) done();
@@ -29,7 +33,7 @@ export function byteDuplex(stream: ByteStream, pass: (bytes: Uint8Array) => bool
   stream.attach({
     data(bytes) {
       if (!pass(bytes)) {
-        duplex.destroy(new P2pdError("protocol", "the broker sent a packet that is too long or unreadable"));
+        duplex.destroy(new P2pdError("protocol", `the ${peer} sent a packet that is too long or unreadable`));
       } else if (!duplex.push(bytes)) stream.pause();
     },
     drain() {
@@ -38,9 +42,9 @@ export function byteDuplex(stream: ByteStream, pass: (bytes: Uint8Array) => bool
       done?.();
     },
     // MQTT knows no half-closed connection.
-    end: () => void duplex.destroy(new P2pdError("closed", "the broker closed the connection")),
+    end: () => void duplex.destroy(new P2pdError("closed", `the ${peer} closed the connection`)),
     close: (error) =>
-      void duplex.destroy(error ?? new P2pdError("closed", "the broker closed the connection")),
+      void duplex.destroy(error ?? new P2pdError("closed", `the ${peer} closed the connection`)),
   });
   return duplex;
 }

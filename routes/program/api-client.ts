@@ -11,7 +11,11 @@ export interface ApiClient {
   /** Where the daemon is expected, to name it to people. */
   readonly where: string;
   /** The JSON of an answer. Rejects with `unavailable` where no daemon runs, and with what the daemon says. */
-  request(path: string, method?: "GET" | "DELETE" | "PUT", body?: object): Promise<Record<string, unknown>>;
+  request(
+    path: string,
+    method?: "GET" | "DELETE" | "PUT" | "POST",
+    body?: object,
+  ): Promise<Record<string, unknown>>;
   /** A new connection to the API's port or socket. */
   connect(): Promise<ByteStream>;
   /** Header lines that every request must bear. */

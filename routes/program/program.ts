@@ -4,7 +4,14 @@
  */
 import { Command, CommanderError, Option } from "commander";
 import { type P2pdError, toP2pdError } from "../../core/errors.ts";
-import { CONFIG_KEYS, CONFIG_NAMES, type ConfigName, defaultText, flagName } from "../../core/node/config.ts";
+import {
+  CONFIG_KEYS,
+  CONFIG_NAMES,
+  type ConfigName,
+  defaultText,
+  flagName,
+  isOfInfra,
+} from "../../core/node/config.ts";
 import { suggestion } from "../../core/node/suggestion.ts";
 import manifest from "../../package.json" with { type: "json" };
 import type { Settings } from "./settings.ts";
@@ -69,12 +76,7 @@ function createProgram(terminal: Terminal, start: Start): Command {
       "\nEach setting can also stand in p2pd.toml or the environment: apiPort is --api-port and P2PD_API_PORT." +
         "\nExit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.",
     );
-  for (const name of CONFIG_NAMES) {
-    const key = CONFIG_KEYS[name];
-    const shown = defaultText(key);
-    const help = shown.length > 45 || key.fallback === undefined ? key.help : `${key.help} (${shown})`;
-    program.addOption(new Option(`${flagName(name)} <${PLACEHOLDERS[key.shape]}>`, help));
-  }
+  for (const name of CONFIG_NAMES) if (!isOfInfra(name)) program.addOption(optionOf(name));
   const act = (run: (settings: Settings) => Promise<number>) => start(program.opts<Flags>(), run);
 
   program.argument("[command...]").allowExcessArguments();
@@ -146,6 +148,23 @@ function createProgram(terminal: Terminal, start: Start): Command {
     .action((name?: string, address?: string) =>
       act(async (settings) => (await import("./peers.ts")).runPeers(settings, name, address)),
     );
+  const infra = program
+    .command("infra")
+    .description("run a broker, STUN and TURN for your own nodes")
+    .action(() =>
+      start({ ...program.opts<Flags>(), ...infra.opts<Flags>() }, async (settings) =>
+        (await import("./infra.ts")).runInfra(settings),
+      ),
+    );
+  for (const name of CONFIG_NAMES) if (isOfInfra(name)) infra.addOption(optionOf(name));
+  program
+    .command("portmap")
+    .option("--refresh", "ask the routers anew first")
+    .option("--json", "show the API's answer")
+    .description("show the ports that routers forward to the daemon")
+    .action(({ refresh = false, json = false }: { refresh?: boolean; json?: boolean }) =>
+      act(async (settings) => (await import("./portmap.ts")).runPortmap(settings, refresh, json)),
+    );
   for (const command of program.commands) {
     command
       .copyInheritedSettings(program)
@@ -153,6 +172,13 @@ function createProgram(terminal: Terminal, start: Start): Command {
       .addHelpText("after", "\nThe flags of `p2pd --help` may be given as well.");
   }
   return program;
+}
+
+function optionOf(name: ConfigName): Option {
+  const key = CONFIG_KEYS[name];
+  const shown = defaultText(key);
+  const help = shown.length > 45 || key.fallback === undefined ? key.help : `${key.help} (${shown})`;
+  return new Option(`${flagName(name)} <${PLACEHOLDERS[key.shape]}>`, help);
 }
 
 const PLACEHOLDERS = { text: "text", integer: "number", switch: "on|off", list: "list" } as const;

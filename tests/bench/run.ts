@@ -5,11 +5,13 @@
 import { benchFrontDoor } from "./front-door.ts";
 import { benchPipeRtt } from "./pipe-rtt.ts";
 import { benchPipeThroughput } from "./pipe-throughput.ts";
+import { benchTurnServers } from "./turn-servers.ts";
 
 const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   "pipe-throughput": benchPipeThroughput,
   "pipe-rtt": benchPipeRtt,
   "front-door": benchFrontDoor,
+  "turn-servers": benchTurnServers,
 };
 
 const asked = process.argv.slice(2);

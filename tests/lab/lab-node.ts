@@ -24,6 +24,8 @@ export interface LabNode {
   /** Starts a command of the program that goes on. */
   start(command: readonly string[]): Bun.Subprocess<"pipe", "pipe", "pipe">;
   stop(): Promise<void>;
+  /** Ends it as a crash does. */
+  kill(): Promise<void>;
 }
 
 export interface LabNodeOptions {
@@ -34,6 +36,8 @@ export interface LabNodeOptions {
   readonly name?: string;
   /** `direct,reverse`; every one unless given. */
   readonly strategies?: string;
+  /** Settings of its environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export async function startLabNode(lab: Lab, host: string, options: LabNodeOptions = {}): Promise<LabNode> {
@@ -50,6 +54,8 @@ export async function startLabNode(lab: Lab, host: string, options: LabNodeOptio
     P2PD_STUN_SERVERS: options.stun ?? "",
     P2PD_MQTT_BROKERS: (options.brokers ?? []).join(","),
     P2PD_NTP_SERVERS: "",
+    P2PD_PORT_MAPPING: "off",
+    ...options.env,
     NO_PROXY: "*",
     ...(options.strategies === undefined ? {} : { P2PD_STRATEGIES: options.strategies }),
   };
@@ -94,6 +100,10 @@ export async function startLabNode(lab: Lab, host: string, options: LabNodeOptio
     start: (command) => lab.host(host).spawn([...words, ...command], { env, cwd: directory }),
     async stop() {
       daemon.kill("SIGTERM");
+      await daemon.exited;
+    },
+    async kill() {
+      daemon.kill("SIGKILL");
       await daemon.exited;
     },
   };

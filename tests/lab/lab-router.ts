@@ -17,7 +17,7 @@ import { labDirectory } from "./lab-registry.ts";
 import { startNatbox } from "./natbox-control.ts";
 import type { Natbox, NatboxState } from "./natbox-control.ts";
 import { requireTools } from "./preflight.ts";
-import { command, enterNamespace, ipBatch } from "./shell.ts";
+import { command, enterNamespace, ipBatch, setKernel } from "./shell.ts";
 
 export interface LabRouter {
   readonly name: string;
@@ -37,12 +37,16 @@ export interface LabRouter {
   change(change: NatSettingsChange, fault?: Fault): Promise<void>;
   /** Forgets every mapping, as a power cut does. */
   reboot(): Promise<void>;
-  /** Moves a box to another public address; its mappings are gone. */
+  /** Moves a router to another public address; the mappings of a box are gone then. */
   setAddress(ip: string): Promise<void>;
   /** Forwards a port of a box by hand. */
   forward(protocol: "udp" | "tcp", port: number, internal: Endpoint, lifetimeMs: number): Promise<void>;
-  /** Starts miniupnpd (UPnP IGD 2, NAT-PMP, PCP) on a kernel router. */
-  startPortMapping(): Promise<LabProcess>;
+  /**
+   * Starts miniupnpd (UPnP IGD 2, NAT-PMP, PCP) on a kernel router, as freshly booted: what an earlier one mapped is
+   * gone.
+   * @param settings lines of its configuration, to add or replace
+   */
+  startPortMapping(settings?: Readonly<Record<string, string>>): Promise<LabProcess>;
   /** A box's live table and counters. */
   state(): Promise<NatboxState>;
 }
@@ -145,26 +149,37 @@ table inet filter {
 `;
 }
 
-async function startMiniupnpd(plan: LabPlan, site: RouterSite): Promise<LabProcess> {
+async function startMiniupnpd(
+  plan: LabPlan,
+  site: RouterSite,
+  changes: Readonly<Record<string, string>>,
+): Promise<LabProcess> {
   requireTools(["miniupnpd"]);
+  const chains = ["miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd"];
+  const flush = chains.map((chain) => `flush chain inet filter ${chain}\n`).join("");
+  await command([...enterNamespace(site.namespace), "nft", "-f", "-"], flush);
   const base = `${labDirectory(plan.id)}/miniupnpd-${site.spec.name}`;
-  const settings = [
-    ["ext_ifname", "wan0"],
-    ["listening_ip", "lan0"],
-    ["enable_natpmp", "yes"],
-    ["enable_upnp", "yes"],
-    ["min_lifetime", "2"],
-    ["system_uptime", "no"],
-    ["uuid", `0daeea01-ecd0-45a0-bc86-${site.index.toString(16).padStart(12, "0")}`],
-    ["upnp_table_name", "filter"],
-    ["upnp_nat_table_name", "filter"],
-    ["upnp_forward_chain", "miniupnpd"],
-    ["upnp_nat_chain", "prerouting_miniupnpd"],
-    ["upnp_nat_postrouting_chain", "postrouting_miniupnpd"],
-  ];
-  await Bun.write(`${base}.conf`, settings.map(([key, value]) => `${key}=${value}\n`).join(""));
+  const settings = {
+    ext_ifname: "wan0",
+    listening_ip: "lan0",
+    enable_natpmp: "yes",
+    enable_upnp: "yes",
+    min_lifetime: "2",
+    system_uptime: "no",
+    uuid: `0daeea01-ecd0-45a0-bc86-${site.index.toString(16).padStart(12, "0")}`,
+    upnp_table_name: "filter",
+    upnp_nat_table_name: "filter",
+    upnp_forward_chain: "miniupnpd",
+    upnp_nat_chain: "prerouting_miniupnpd",
+    upnp_nat_postrouting_chain: "postrouting_miniupnpd",
+    ...changes,
+  };
+  const lines = Object.entries(settings).map(([key, value]) => `${key}=${value}\n`);
+  await Bun.write(`${base}.conf`, lines.join(""));
   const words = ["miniupnpd", "-d", "-f", `${base}.conf`, "-P", `${base}.pid`];
-  return startProcess(site.namespace, "miniupnpd", words, () => hasPort(site.namespace, "udp", 5351));
+  const [protocol, port] =
+    settings.enable_natpmp === "yes" ? (["udp", 5351] as const) : (["udp", 1900] as const);
+  return startProcess(site.namespace, "miniupnpd", words, () => hasPort(site.namespace, protocol, port));
 }
 
 /** Loads the kernel's NAT into a router. */
@@ -175,10 +190,13 @@ export async function startKernelRouter(plan: LabPlan, site: RouterSite): Promis
   const no = (what: string): never => {
     throw new P2pdError("unsupported", `router ${site.spec.name} is the kernel's NAT, it has no ${what}`);
   };
+  let publicIp4 = site.wan.ip4;
   return {
     name: site.spec.name,
     namespace: site.namespace,
-    publicIp4: site.wan.ip4,
+    get publicIp4() {
+      return publicIp4;
+    },
     nextPublicIp4: site.wan.nextIp4,
     publicIp6: site.wan.ip6,
     lanIp4: site.lan(lanKindNow(site, nat)).lanIp4,
@@ -188,9 +206,14 @@ export async function startKernelRouter(plan: LabPlan, site: RouterSite): Promis
     set: async () => no("settings of a NAT box"),
     change: async () => no("settings of a NAT box"),
     reboot: async () => no("reboot"),
-    setAddress: async () => no("change of address"),
+    async setAddress(ip) {
+      // An address that goes must not take the one that came, nor the routes, with it.
+      await setKernel(site.namespace, { "net.ipv4.conf.wan0.promote_secondaries": 1 });
+      await ipBatch(site.namespace, [`addr add ${ip}/16 dev wan0`, `addr del ${publicIp4}/16 dev wan0`]);
+      publicIp4 = ip;
+    },
     forward: async () => no("forwarding by hand"),
-    startPortMapping: () => startMiniupnpd(plan, site),
+    startPortMapping: (settings = {}) => startMiniupnpd(plan, site, settings),
     state: async () => no("table of a NAT box"),
   };
 }

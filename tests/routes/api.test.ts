@@ -70,14 +70,22 @@ test("version, addresses and status tell of the node", async () => {
   expect(await get("/p2p/status")).toMatchObject({ parts: [{ part: "listener" }], api: { lateHeads: 0 } });
 });
 
-test("what this version cannot do says so", async () => {
+test("the NATs are told, awaited and measured again", async () => {
   expect(await get("/p2p/nat")).toMatchObject({ status: 200, error: 0, nics: [], advice: [] });
   expect(await get("/nat?wait=false")).toMatchObject({ error: 0 });
   expect(await get("/p2p/nat?wait=maybe")).toMatchObject({ status: 400, error: 11, field: "wait" });
   expect(await get("/p2p/nat/refresh")).toMatchObject({ status: 405 });
   const refreshed = await fetch(`${api.url}p2p/nat/refresh`, { method: "POST" });
   expect(await refreshed.json()).toMatchObject({ error: 0, nics: [] });
-  expect(await get("/portmap")).toMatchObject({ status: 501, error: 27 });
+});
+
+test("forwarded ports are told in values and in words, by both names", async () => {
+  const told = { status: 200, error: 0, state: "off", places: [] };
+  expect(await get("/portmap")).toMatchObject(told);
+  expect(await get("/p2p/portmap")).toMatchObject({
+    ...told,
+    summary: ["port mapping is switched off (portMapping)"],
+  });
 });
 
 test("a failed open names every attempt, and a fault of the program is no end of it", async () => {

@@ -5,9 +5,17 @@
 import { P2pdError } from "../../core/errors.ts";
 import type { ByteStream, TcpListener, World } from "../../core/net/world.ts";
 import type { Connection, NodeApi, NodeEvent, ServiceDescription } from "../../core/node/node-api.ts";
+import type { PortMappingReport } from "../../core/node/port-mapping-report.ts";
 import { Pipe } from "../../core/node/pipe.ts";
 import { streamChannel } from "../../core/node/stream-channel.ts";
 import { parseEndpoint } from "../../core/ip.ts";
+
+/** It asks no router. */
+const OFF: PortMappingReport = {
+  state: "off",
+  places: [],
+  packets: { sent: 0, requests: 0, answered: 0, ignored: 0 },
+};
 
 export interface LoopbackNode extends NodeApi {
   /** The other ends, in the order in which they were opened. */
@@ -83,6 +91,8 @@ export async function createLoopbackNode(world: World): Promise<LoopbackNode> {
     nat: async () => ({ nics: [], advice: [] }),
     refreshNat: async () => ({ nics: [], advice: [] }),
     status: () => [{ part: "listener", state: "up", detail: "TCP" }],
+    portMapping: () => OFF,
+    refreshPortMapping: async () => OFF,
     async open(name, target, options) {
       if (connections.has(name)) throw new P2pdError("name-taken", "Con name already exists.");
       if (name === "broken") throw new Error("a fault that is no P2pdError");

@@ -9,8 +9,8 @@ import {
   encodeClose,
   encodeDataHeader,
   encodePong,
-} from "../../routes/web-socket-frames.ts";
-import { createWebSocketStream } from "../../routes/web-socket-stream.ts";
+} from "../../core/wire/web-socket-frames.ts";
+import { createWebSocketStream } from "../../core/net/web-socket-stream.ts";
 
 test("messages of any cut, in any pieces, give the octets that were sent", () => {
   const message = fc.record({

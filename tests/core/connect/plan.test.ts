@@ -37,6 +37,20 @@ test("behind our own external address the private address goes first, in whateve
   ]);
 });
 
+test("a forwarded port goes before other external endpoints, and after the private address behind the same router", () => {
+  const external = "198.51.100.7";
+  const forwarded = { ...nic(external, { external }), port: 777 };
+  const nics = [forwarded, nic("192.168.77.5", { external })];
+  expect(tried(peer(nics), ["203.0.113.9"]).slice(0, 2)).toEqual([
+    `${external}:777 external address`,
+    `${external}:9 external address`,
+  ]);
+  expect(tried(peer(nics), [external]).slice(0, 2)).toEqual([
+    "192.168.77.5:9 behind the same external address",
+    `${external}:777 external address`,
+  ]);
+});
+
 test("IPv6 and IPv4 take turns on the internet", () => {
   const six = { ...nic("2001:db8::5"), family: 6 as const };
   const nics = [nic("10.0.0.1", { external: "198.51.100.7" }), nic("10.0.0.2", { external: "198.51.100.8" })];

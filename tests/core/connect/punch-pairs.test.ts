@@ -45,6 +45,13 @@ test("a place of which nothing is known serves for its own network only", () => 
   expect(choosePairs([DARK], peer(nic("10.0.0.6")))).toHaveLength(1);
 });
 
+test("the entry of a forwarded port is none to punch from; a host with a public address is one", () => {
+  const forwarded = nic("5.44.0.9", "5.44.0.9");
+  const behind = peer(forwarded, nic("10.9.0.1", "5.44.0.9"));
+  expect(choosePairs([HOME], behind).map(({ to }) => to)).toEqual(["10.9.0.1"]);
+  expect(choosePairs([HOME], peer(forwarded)).map(({ to }) => to)).toEqual(["5.44.0.9"]);
+});
+
 test("an offer means the NIC it names, or one of its family", () => {
   const side = { kind: UNTRANSLATED, ip: "5.44.0.2", samples: [], spare: [] };
   expect(placeFor([SIX, HOME], { to: HOME.ip, udp: side })).toBe(HOME);

@@ -94,6 +94,76 @@ test("a narrow block of ports is searched with fewer sockets and probes", () => 
   expect(new Set(ports).size).toBe(ports.length);
 });
 
+test.each<[string, readonly [number, number] | undefined, number, number, number]>([
+  ["a carrier's block that a counter was seen to fill", [40_000, 40_511], 1, 40_505, 40_000 + 17],
+  ["what is too little to be all of a range", [40_000, 40_511], 7, 40_505, 40_505 + 168],
+  ["all ports, downwards", undefined, -2, 1030, 65_535 - 41],
+  ["no end in sight", undefined, 3, 30_000, 30_072],
+])("the mark of a counter: %s", (_, range, step, seen, mark) => {
+  const counter: PunchSide = {
+    kind: {
+      ...UNTRANSLATED,
+      type: "symmetric",
+      mapping: "address-and-port-dependent",
+      filtering: "address-and-port-dependent",
+      delta: { type: "independent", value: step },
+      ...(range === undefined ? {} : { range }),
+    },
+    ip: "5.44.10.10",
+    samples: [{ localPort: 4000, externalPort: seen }],
+    spare: Array.from({ length: 24 }, (__, i) => 4001 + i),
+  };
+  const kept: NatKind = { ...counter.kind, delta: { type: "equal", value: 0 } };
+  const plan = planned("udp", counter, { kind: kept, ip: "5.44.10.11", samples: [], spare: [5000] });
+  expect(plan.called.shots).toEqual([{ localPort: 5000, remotePort: mark }]);
+  expect(plan.caller.appearsAs.at(-1)).toBe(mark);
+});
+
+test("a side that lacks what its NAT needs gets no plan, and is told what", () => {
+  const empty = { ip: "5.44.10.10", samples: [], spare: [] };
+  const fixed: PunchSide = { kind: UNTRANSLATED, ip: "5.44.10.11", samples: [], spare: [5000] };
+  const kind = (mapping: NatKind["mapping"], type: NatKind["delta"]["type"]): NatKind => ({
+    ...UNTRANSLATED,
+    type: mapping === "endpoint-independent" ? "port-restricted" : "symmetric",
+    mapping,
+    filtering: "address-and-port-dependent",
+    delta: { type, value: 1 },
+  });
+  for (const [mapping, type, told] of [
+    ["endpoint-independent", "random", "a server must have seen a mapping"],
+    ["address-and-port-dependent", "equal", "a spare local port is needed"],
+    ["address-and-port-dependent", "independent", "a server must have seen a mapping"],
+    ["address-and-port-dependent", "dependent", "a server must have seen a mapping"],
+  ] as const) {
+    const lacking: PunchSide = { kind: kind(mapping, type), ...empty };
+    const refusal = { impossible: expect.stringContaining(told) };
+    expect(planPunch("tcp", lacking, fixed)).toEqual(refusal);
+    expect(planPunch("tcp", fixed, lacking)).toEqual(refusal);
+  }
+});
+
+test("samples that do not follow the rule lower the probability", () => {
+  const counter = (ports: readonly number[]): PunchSide => ({
+    kind: {
+      ...UNTRANSLATED,
+      type: "symmetric",
+      mapping: "address-and-port-dependent",
+      filtering: "address-and-port-dependent",
+      delta: { type: "independent", value: 2 },
+    },
+    ip: "5.44.10.10",
+    samples: ports.map((externalPort, i) => ({ localPort: 4000 + i, externalPort })),
+    spare: Array.from({ length: 24 }, (_, i) => 4010 + i),
+  });
+  const probability = (ports: readonly number[]): number =>
+    planned("udp", counter(ports), { ...counter([9000]), ip: "5.44.10.11" }).probability;
+  expect(probability([7000, 7002])).toBeGreaterThan(0.9);
+  expect(probability([7000, 7008])).toBeGreaterThan(0.9);
+  expect(probability([7000, 7001])).toBeLessThan(0.5);
+  expect(probability([7000, 6998])).toBeLessThan(0.5);
+  expect(probability([7000, 23_000])).toBeLessThan(0.5);
+});
+
 test("the table of docs/punching.md is what theory says", async () => {
   const text = await Bun.file(`${import.meta.dir}/../../../docs/punching.md`).text();
   expect(text).toContain(`\n${theoryTable()}\n`);

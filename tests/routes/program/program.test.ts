@@ -108,6 +108,14 @@ test("id and addr are known without a daemon, and stay the same", async () => {
   expect((await run(["id"], 0, env)).printed[0]).toBe(id);
 });
 
+test("portmap tells in words, anew on demand, or as the API does", async () => {
+  const off = ["port mapping is switched off (portMapping)"];
+  expect((await client(["portmap"])).printed).toEqual(off);
+  expect((await client(["portmap", "--refresh"])).printed).toEqual(off);
+  const { printed } = await client(["portmap", "--json"]);
+  expect(JSON.parse(printed.join("\n"))).toMatchObject({ error: 0, state: "off", places: [], summary: off });
+});
+
 test("open without a daemon says how to start one", async () => {
   const { complaints } = await run(["open", "a", "self"], 1, { P2PD_API_PORT: "1" });
   expect(complaints).toEqual(["p2pd: no daemon answers on http://127.0.0.1:1/; `p2pd` starts one"]);

@@ -42,6 +42,7 @@ export function testTerminal(
       P2PD_DATA_DIR: directory,
       P2PD_LISTEN_PORT: "0",
       P2PD_STUN_SERVERS: "",
+      P2PD_PORT_MAPPING: "off",
       P2PD_MQTT_BROKERS: "",
       P2PD_NTP_SERVERS: "",
       ...env,

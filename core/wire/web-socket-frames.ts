@@ -1,7 +1,7 @@
 /**
  * WebSocket frames of a server (RFC 6455, section 5): reads what a client sends piece by piece, and writes ours.
  * Payload of messages is handed on as it comes, so that a frame of any size costs no memory. Pure; the stream
- * that uses it is in `web-socket-stream.ts`.
+ * that uses it is in `core/net/web-socket-stream.ts`.
  *
  *     0                   1                   2                   3
  *     |F|R|R|R| opcode|M| Payload len |    Extended payload length    |
@@ -9,7 +9,7 @@
  *     |N|V|V|V|       |S|             |                               |
  *     |     Masking-key (32 bits, always from a client)               |
  */
-import { P2pdError } from "../core/errors.ts";
+import { P2pdError } from "../errors.ts";
 
 const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 

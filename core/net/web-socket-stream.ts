@@ -3,9 +3,15 @@
  * octets alike; what we send is binary. Since it stands on the connection itself, a reader that pauses is felt
  * by the client as TCP's own backpressure, and nothing is gathered here.
  */
-import { P2pdError, toP2pdError } from "../core/errors.ts";
-import type { ByteStream, StreamHandlers, World } from "../core/net/world.ts";
-import { CLOSE, createFrameReader, encodeClose, encodeDataHeader, encodePong } from "./web-socket-frames.ts";
+import { P2pdError, toP2pdError } from "../errors.ts";
+import type { ByteStream, StreamHandlers, World } from "./world.ts";
+import {
+  CLOSE,
+  createFrameReader,
+  encodeClose,
+  encodeDataHeader,
+  encodePong,
+} from "../wire/web-socket-frames.ts";
 
 /** How long a client has for its half of the closing handshake. */
 const CLOSING_MS = 5000;
@@ -119,7 +125,7 @@ export function createWebSocketStream(time: World["time"], stream: ByteStream): 
     resume: () => stream.resume(),
     end: () => sendClose(CLOSE.normal),
     abort(reason) {
-      const error = reason ?? new P2pdError("aborted", "the pipe was given up");
+      const error = reason ?? new P2pdError("aborted", "the WebSocket was given up");
       fail(error, CLOSE.internalError);
     },
   };

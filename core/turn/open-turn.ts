@@ -1,0 +1,142 @@
+/**
+ * From a server's name to an allocation on it: addresses of its name, ALTERNATE-SERVER followed a few times, a new port
+ * where the old one is taken (437); and of several servers asked at once, the one that answers first.
+ */
+import { P2pdError, toP2pdError } from "../errors.ts";
+import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
+import type { ByteStream, World } from "../net/world.ts";
+import { allocate, type AllocateOptions, type TurnAllocation } from "./turn-allocation.ts";
+import { bindPeer, connectPeer } from "./turn-connections.ts";
+import { turnCodeOf } from "./turn-error.ts";
+import { type LinkOptions, type LinkTransport, openTurnLink } from "./turn-link.ts";
+import { createTurnLogin } from "./turn-login.ts";
+
+/** A server as settings name it. */
+export interface TurnServerAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly transport: LinkTransport;
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface OpenTurnOptions extends AllocateOptions {
+  /** Address and NIC to leave from. */
+  readonly localIp?: string;
+  readonly device?: string;
+  /** Certificates to trust in place of the system's authorities. */
+  readonly authorities?: readonly string[];
+}
+
+export interface OpenTurn extends TurnAllocation {
+  readonly from: TurnServerAddress;
+  /** Of a TCP allocation: lets the server connect to a peer. */
+  connect(peer: Endpoint): Promise<ByteStream>;
+  /** Of a TCP allocation: takes a connection of which `attempt` told. */
+  accept(connectionId: number, peer: Endpoint): Promise<ByteStream>;
+}
+
+type TurnWorld = Pick<World, "time" | "randomBytes" | "openUdp" | "connectTcp" | "secureServer" | "lookup">;
+
+const TIMEOUT_MS = 5000;
+/** RFC 8656 section 21 warns of loops; more hops than this serve nobody. */
+const ALTERNATES_MAX = 3;
+const NEW_PORTS_MAX = 2;
+
+/** Rejects with the reason of the last address, as `allocate` and `openTurnLink` do. */
+export async function openTurn(
+  world: TurnWorld,
+  from: TurnServerAddress,
+  options: OpenTurnOptions,
+): Promise<OpenTurn> {
+  const family = options.localIp === undefined ? undefined : familyOf(options.localIp);
+  const ips = await world.lookup(from.host, family);
+  let last = new P2pdError("unreachable", `${from.host} has no address`);
+  for (const ip of ips.slice(0, 4)) {
+    try {
+      return await openAt(world, from, { ip, port: from.port }, options);
+    } catch (thrown) {
+      last = toP2pdError(thrown);
+      // Who refuses us at one address does so at the other.
+      if (turnCodeOf(last) !== undefined || last.code === "aborted") throw last;
+    }
+  }
+  throw last;
+}
+
+async function openAt(
+  world: TurnWorld,
+  from: TurnServerAddress,
+  first: Endpoint,
+  options: OpenTurnOptions,
+): Promise<OpenTurn> {
+  const { localIp, device, authorities, signal, timeoutMs = TIMEOUT_MS } = options;
+  const seen = new Set<string>();
+  let server = first;
+  for (let ports = 0; ; ) {
+    seen.add(formatEndpoint(server));
+    const how: LinkOptions = {
+      transport: from.transport,
+      server,
+      serverName: from.host,
+      timeoutMs,
+      ...(localIp === undefined ? {} : { localIp }),
+      ...(device === undefined ? {} : { device }),
+      ...(authorities === undefined ? {} : { authorities }),
+      ...(signal === undefined ? {} : { signal }),
+    };
+    const link = await openTurnLink(world, how);
+    // What one server calls realm and nonce is nothing to another.
+    const login = createTurnLogin(from.username, from.password);
+    try {
+      const allocation = await allocate(world, link, login, options);
+      // It would abort connects that come long after.
+      const { signal: _, ...later } = how;
+      return Object.assign(allocation, {
+        from,
+        connect: (peer: Endpoint) => connectPeer(world, allocation, later, login, peer),
+        accept: (id: number, peer: Endpoint) => bindPeer(world, allocation, later, login, id, peer),
+      });
+    } catch (thrown) {
+      link.close();
+      const error = toP2pdError(thrown);
+      const alternate = error.detail["alternate"] as Endpoint | undefined;
+      const isNewPort = turnCodeOf(error) === 437 && ++ports <= NEW_PORTS_MAX;
+      if (alternate !== undefined) {
+        const loops = seen.has(formatEndpoint(alternate)) || seen.size > ALTERNATES_MAX;
+        if (loops || familyOf(alternate.ip) !== familyOf(server.ip)) throw error;
+        server = alternate;
+      } else if (!isNewPort) throw error;
+    }
+  }
+}
+
+/**
+ * Asks all servers at once and keeps the allocation that comes first, from the nearest; the others are given
+ * back. Rejects with the last reason when none is left.
+ */
+export function openNearestTurn(
+  world: TurnWorld,
+  servers: readonly TurnServerAddress[],
+  options: OpenTurnOptions,
+): Promise<OpenTurn> {
+  const { promise, resolve, reject } = Promise.withResolvers<OpenTurn>();
+  let left = servers.length;
+  let won = false;
+  if (left === 0) reject(new P2pdError("unavailable", "there are no TURN servers"));
+  for (const server of servers) {
+    openTurn(world, server, options).then(
+      (turn) => {
+        // Not called off on its way: the server would keep it for minutes.
+        if (won) void turn.close();
+        else resolve(turn);
+        won = true;
+      },
+      (thrown: unknown) => {
+        left--;
+        if (left === 0 && !won) reject(toP2pdError(thrown));
+      },
+    );
+  }
+  return promise;
+}
