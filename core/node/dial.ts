@@ -57,6 +57,8 @@ const OPEN_TIMEOUT_MS = 15_000;
 const LOOK_UP_TIMEOUT_MS = 3000;
 /** How long direct attempts near us have the field before signals are sent. */
 const NEAR_DELAY_MS = 300;
+/** How long an address line is taken for good before it is compared with the peer's record. */
+const LOOK_UP_DELAY_MS = 200;
 
 /**
  * Rejects with `connect-failed`, `no-such-peer` where nothing is known of it, or the code of the peer's refusal;
@@ -125,7 +127,8 @@ async function fresherLanes(
   const context = { signals, ...rest };
   if (!signals.isOn || peer.id === rest.identity.id) return [];
   const near = candidatesOf(context, peer, options).some((candidate) => candidate.near);
-  if (near) await pause(rest.world, NEAR_DELAY_MS, rest.signal);
+  // Signals go first, too: what a broker sends meanwhile holds the answer back until it is acknowledged (RFC 896).
+  await pause(rest.world, near ? NEAR_DELAY_MS : LOOK_UP_DELAY_MS, rest.signal);
   const timeoutMs = Math.min(LOOK_UP_TIMEOUT_MS, Math.max(1, deadline - rest.world.time.now()));
   const fresh = await signals.lookUp(peer.id, peer.brokers, timeoutMs, rest.signal);
   const isKnown = ({ address, external, port }: AddressNic): boolean =>

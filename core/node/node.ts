@@ -370,7 +370,8 @@ export class Node implements NodeApi {
     const { mqttBrokers, strategies } = this.#config;
     const { machineId: machine, credentials } = this.#identity;
     const [network, nat] = [this.#network, this.#nat];
-    const punching = new Punching(this.#world, { ...this.#config, credentials, network, nat });
+    const forwarded = () => this.#portMapping.endpoints();
+    const punching = new Punching(this.#world, { ...this.#config, credentials, network, nat, forwarded });
     return new Signals(this.#world, {
       identity: this.#identity,
       brokers: mqttBrokers,

@@ -18,6 +18,8 @@ export interface PunchingOptions {
   readonly stunServers: readonly StunServer[];
   readonly network: Pick<Network, "used">;
   readonly nat: Pick<NatWatch, "profile" | "findings">;
+  /** Ports that routers forward to us. */
+  readonly forwarded: () => readonly unknown[];
 }
 
 /** A measurement that is under way is worth so long a wait. */
@@ -70,7 +72,8 @@ export class Punching implements PunchSetting {
    */
   get reverseDelayMs(): number {
     const isFiltered = ({ udp }: NatProfile): boolean => udp.type !== "open-internet";
-    return this.#known.length > 0 && this.#known.every(isFiltered) ? QUIET_MS : 0;
+    const isShut = this.#known.length > 0 && this.#known.every(isFiltered);
+    return isShut && this.#options.forwarded().length === 0 ? QUIET_MS : 0;
   }
 
   get #known(): readonly NatProfile[] {

@@ -25,8 +25,6 @@ const STOOD_MS = 10_000;
 const PING_EVERY_MS = 15_000;
 const PING_TIMEOUT_MS = 5000;
 /** Silent for longer than this, the broker is asked for a sign of life when something is sent. */
-/** A topic that nobody listens to any more is left after this. */
-const UNSUBSCRIBE_MS = 2000;
 const SILENT_MS = 2000;
 /** What the broker is told; four of our pings fit. */
 const KEEPALIVE_SECONDS = 60;
@@ -307,13 +305,9 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       if (isOpen) session?.subscribe(topic);
       return () => {
         handlers.delete(handler);
-        // Not at once: a broker's answer to this would hold back the signal that comes after it (RFC 896).
-        const leave = (): void => {
-          if (handlers.size > 0 || topics.get(topic) !== handlers) return;
-          topics.delete(topic);
-          if (isOpen) session?.unsubscribe(topic);
-        };
-        time.after(UNSUBSCRIBE_MS, leave, { background: true });
+        if (handlers.size > 0 || topics.get(topic) !== handlers) return;
+        topics.delete(topic);
+        if (isOpen) session?.unsubscribe(topic);
       };
     },
     check() {
