@@ -21,6 +21,9 @@ const USAGE = `A laboratory of real NATs in network namespaces. Needs Linux and 
   bun run lab matrix [RUNS] [WORD]
                             opens every ordered pair of the configurations of docs/punching.md (or those with
                             WORD) between whole daemons, and compares with the theory; five minutes for one run
+  bun run lab transfer [MIB]
+                            carries 1 GiB or so much through pipes punched over UDP and over TCP with 1 % loss,
+                            beside iperf3
   bun run lab list          laboratories on this machine
   bun run lab clean         removes those whose owner has died
 
@@ -43,6 +46,8 @@ async function main([verb = "", ...words]: readonly string[]): Promise<number> {
       return selfTest(words[0] ?? "");
     case "detect":
       return (await import("./detection-report.ts")).reportDetections(words, console.log);
+    case "transfer":
+      return transfer(words[0]);
     case "matrix":
       return (await import("./matrix-report.ts")).reportMatrix(words, console.log);
     case "list":
@@ -96,6 +101,21 @@ async function up(names: readonly string[]): Promise<number> {
   }
   await new Promise(() => setInterval(() => undefined, 3_600_000)); // input has ended; a signal ends the rest
   return 0;
+}
+
+/** 1 GiB unless told otherwise, with one packet in a hundred lost at each router. */
+async function transfer(size = "1024"): Promise<number> {
+  if (!/^[1-9][0-9]{0,4}$/.test(size))
+    throw new P2pdError("bad-argument", `"${size}" is no size; expected MiB, 1 to 99999`);
+  const { describeTransfer, transferPunched } = await import("./punched-transfer.ts");
+  let isEqual = true;
+  for (const transport of ["udp", "tcp"] as const) {
+    const options = { transport, mib: Number(size), loss: 0.01 };
+    const transferred = await transferPunched(options);
+    console.log(describeTransfer(options, transferred));
+    isEqual &&= transferred.isEqual;
+  }
+  return isEqual ? 0 : 1;
 }
 
 type Servers = ReadonlyMap<string, Awaited<ReturnType<Lab["servers"]["echo"]>>>;

@@ -4,6 +4,7 @@
  */
 import { parseRouterKind, twoHosts } from "../nat/topologies.ts";
 import { meet, withoutIp6 } from "./lab-pair.ts";
+import type { Lab } from "./laboratory.ts";
 import { linesOf } from "./natbox-control.ts";
 
 export interface PunchedTransferOptions {
@@ -33,13 +34,16 @@ export async function transferPunched({
   loss,
 }: PunchedTransferOptions): Promise<PunchedTransfer> {
   const kind = parseRouterKind(transport === "tcp" ? "blocked/equal" : "port-restricted/equal");
-  await using pair = await meet(twoHosts(kind, kind), { before: withoutIp6, strategies: "punch" });
+  const before = async (lab: Lab): Promise<void> => {
+    await withoutIp6(lab);
+    for (const router of lab.routers) await router.change({ link: { loss } });
+  };
+  await using pair = await meet(twoHosts(kind, kind), { before, strategies: "punch" });
   const { lab, alice, bob } = pair;
   await Promise.all([alice.get("/p2p/nat"), bob.get("/p2p/nat")]);
   const line = await bob.addr();
   const probe = await alice.get(`/p2p/open/probe/${line}`);
   await alice.get("/p2p/close/probe");
-  for (const router of lab.routers) await router.change({ link: { loss } });
   const bytes = mib * 1024 * 1024;
   const file = `${lab.directory}/octets`;
   await alice.program(`head -c ${bytes} /dev/urandom > ${file}`);
