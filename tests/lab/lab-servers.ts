@@ -104,7 +104,7 @@ export function createServers(plan: LabPlan): LabServers {
       );
       const path = await file(
         `mosquitto-${number}.conf`,
-        `${listeners.join("")}allow_anonymous true\nuser root\n`,
+        `${listeners.join("")}allow_anonymous true\nuser root\nset_tcp_nodelay true\n`,
       );
       const probe = ["bash", "-c", `exec 3<>/dev/tcp/${endpoint.ip}/1883`];
       const broker = await start("mosquitto", ["mosquitto", "-c", path], () =>
