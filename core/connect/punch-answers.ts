@@ -119,6 +119,17 @@ export class PunchAnswers {
     const ownSecret = this.#options.world
       .randomBytes(16)
       .toBase64({ alphabet: "base64url", omitPadding: true });
+    // With no plan the caller still gets our side: it tells the same reason from it.
+    const sides = own.map((pair) => (pair === undefined ? {} : sidesOf(pair.own)));
+    const hasSide = sides.some(({ udp, tcp }) => (udp ?? tcp) !== undefined);
+    if (!hasSide) {
+      const none = places.length === 0 ? "it has no network" : "it has no address of the families offered";
+      const text = reasons.length === 0 ? none : reasons.join("; ").slice(0, 500);
+      reply({ accepted: false, code: "unavailable", text });
+      return;
+    }
+    // The caller's packets come a round trip later at the earliest, so that ours still go first.
+    reply({ accepted: true, address: this.#options.address(), punch: { secret: ownSecret, pairs: sides } });
     const { running, impossible } = runPlans(
       this.#options,
       own.filter((pair) => pair !== undefined),
@@ -137,16 +148,6 @@ export class PunchAnswers {
         },
       },
     );
-    // With no plan the caller still gets our side: it tells the same reason from it.
-    const sides = own.map((pair) => (pair === undefined ? {} : sidesOf(pair.own)));
-    const hasSide = sides.some(({ udp, tcp }) => (udp ?? tcp) !== undefined);
-    if (!hasSide) {
-      const none = places.length === 0 ? "it has no network" : "it has no address of the families offered";
-      const text = reasons.length === 0 ? none : reasons.join("; ").slice(0, 500);
-      reply({ accepted: false, code: "unavailable", text });
-      return;
-    }
-    reply({ accepted: true, address: this.#options.address(), punch: { secret: ownSecret, pairs: sides } });
     if (running.length === 0) throw new P2pdError("unavailable", impossible.join("; "));
     await Promise.allSettled(running);
   }
