@@ -6,11 +6,12 @@
 import type { QuicSession, QuicStream } from "node:quic";
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, scopeOf } from "../ip.ts";
+import { challengeCaller } from "./quic-challenge.ts";
 import { createQuicDatagrams } from "./quic-datagrams.ts";
-import { CLOSE, type CloseName } from "./quic-errors.ts";
+import { type CloseName, closeSession } from "./quic-errors.ts";
 import { createQuicPath, SEND_BUFFER } from "./quic-path.ts";
 import { PROOF_LENGTH, verifyProof } from "./quic-proof.ts";
-import { CIPHER, endpointFor, exporterSecretOf, type StreamReader } from "./quic-runtime.ts";
+import { CIPHER, endpointFor, exporterSecretWhenOpened, readHead } from "./quic-runtime.ts";
 import { sourceAddress } from "./source-address.ts";
 import type { QuicCounters, QuicPath } from "./world.ts";
 
@@ -54,10 +55,9 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
 
   const welcome = async (session: QuicSession): Promise<void> => {
     const datagrams = createQuicDatagrams(session);
-    const secret = exporterSecretOf(session);
-    const opened = firstStream(session);
+    const secret = exporterSecretWhenOpened(session);
+    const opened = firstStream(session, "bidi");
     const exporterSecret = await secret;
-    await session.opened;
     const remote = remoteOf(session);
     const isLocal = scopeOf(remote.ip) === "loopback";
     if (!isLocal && (strangersFrom.get(remote.ip) ?? 0) >= MAX_STRANGERS_PER_IP) return turnAway(session);
@@ -66,8 +66,12 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
       const stream = await opened;
       stream.highWaterMark = SEND_BUFFER;
       const reader = stream[Symbol.asyncIterator]();
-      const { proof, rest } = await readProof(reader);
-      const peerKey = verifyProof(proof, { exporterSecret, listenerKey: ownKey });
+      const { head, rest } = await readHead(reader, PROOF_LENGTH);
+      const answer =
+        exporterSecret === undefined
+          ? await challengeCaller(session, firstStream(session, "uni"))
+          : { proof: head, by: { exporterSecret }, control: undefined };
+      const peerKey = verifyProof(answer.proof, { ...answer.by, listenerKey: ownKey });
       const near = await sourceAddress(local, remote);
       if (!strangers.delete(session) || session.destroyed) {
         throw new P2pdError("closed", "the caller left with its proof");
@@ -83,6 +87,7 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
           peerKey,
           cipher: CIPHER,
           first: rest,
+          control: answer.control,
         }),
       );
     } finally {
@@ -114,36 +119,20 @@ export function createQuicAcceptor(options: AcceptorOptions): QuicAcceptor {
   };
 }
 
-/** Closes a session with one of our codes. */
-export function closeSession(session: QuicSession, name: CloseName): void {
-  const type = name === "busy" ? "transport" : "application";
-  session.destroy(undefined, { code: CLOSE[name], type });
-}
-
-/** The one stream that a caller opens; another one breaks the rules. */
-function firstStream(session: QuicSession): Promise<QuicStream> {
+/** The one stream that a caller opens now; another one breaks the rules. */
+function firstStream(session: QuicSession, direction: QuicStream["direction"]): Promise<QuicStream> {
   const { promise, resolve, reject } = Promise.withResolvers<QuicStream>();
   promise.catch(() => undefined);
   let isFirst = true;
   session.onstream = (stream) => {
     stream.closed.catch(() => undefined);
-    if (isFirst && stream.direction === "bidi") resolve(stream);
+    if (isFirst && stream.direction === direction) resolve(stream);
     else closeSession(session, "protocol");
     isFirst = false;
   };
   const gone = (): void => reject(new P2pdError("closed", "the caller left before it opened its stream"));
   session.closed.then(gone, gone);
   return promise;
-}
-
-async function readProof(reader: StreamReader): Promise<{ proof: Uint8Array; rest: Uint8Array }> {
-  let had: Uint8Array = new Uint8Array(0);
-  while (had.length < PROOF_LENGTH) {
-    const { done, value } = await reader.next();
-    if (done === true) throw new P2pdError("protocol", "the caller ended its stream before its proof");
-    had = Buffer.concat([had, ...value]);
-  }
-  return { proof: had.subarray(0, PROOF_LENGTH), rest: new Uint8Array(had.subarray(PROOF_LENGTH)) };
 }
 
 function closeNameOf(thrown: unknown): CloseName {

@@ -2,6 +2,7 @@
  * Codes with which either side closes a QUIC session, and what QUIC's own errors mean in the project's words. Every
  * close that we make carries a code, so a session that ends without one was lost.
  */
+import type { QuicSession } from "node:quic";
 import { type ErrorCode, P2pdError, toP2pdError } from "../errors.ts";
 
 /** Application error codes on the wire (RFC 9000 section 20.2). */
@@ -29,6 +30,24 @@ const MEANINGS: Readonly<Record<number, readonly [code: ErrorCode, words: string
   [CLOSE.protocol]: ["protocol", "the peer says that this side broke the rules"],
   [CLOSE.timeout]: ["timeout", "the peer waited too long for this side's proof"],
 };
+
+/** Closes a session with one of our codes. */
+export function closeSession(session: QuicSession, name: CloseName): void {
+  const type = name === "busy" ? "transport" : "application";
+  session.destroy(undefined, { code: CLOSE[name], type });
+}
+
+/**
+ * For a caller, whose part of the handshake may be under way. One that is broken off costs others from the same
+ * address to the same listener their exporter secrets (`exporterSecretWhenOpened`), so it is let run to its end,
+ * which its own time bounds.
+ */
+export function closeWhenOpened(session: QuicSession, name: CloseName): void {
+  session.opened.then(
+    () => closeSession(session, name),
+    () => undefined,
+  );
+}
 
 /** Whether the peer closed because both directions had ended. */
 export function isDone(thrown: unknown): boolean {

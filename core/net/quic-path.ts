@@ -7,9 +7,9 @@
 import type { QuicSession, QuicStream } from "node:quic";
 import { P2pdError } from "../errors.ts";
 import { type Endpoint, formatEndpoint } from "../ip.ts";
-import { createQuicControl } from "./quic-control.ts";
+import { type BegunControl, type ControlHandlers, createQuicControl } from "./quic-control.ts";
 import type { QuicDatagrams } from "./quic-datagrams.ts";
-import { CLOSE, isDone, sessionError } from "./quic-errors.ts";
+import { closeWhenOpened, isDone, sessionError } from "./quic-errors.ts";
 import { type StreamReader, writerOf } from "./quic-runtime.ts";
 import type { QuicPath, StreamHandlers } from "./world.ts";
 
@@ -32,6 +32,10 @@ export interface PathParts {
   readonly cipher: string;
   /** What was read of the stream and belongs to the receiver. */
   readonly first: Uint8Array;
+  /** Of a listener that had to challenge the caller. */
+  readonly control?: BegunControl | undefined;
+  /** Of a caller: its proof over the listener's challenge. */
+  readonly answer?: (challenge: Uint8Array) => Uint8Array;
 }
 
 /** Makes a path of a session that stands. Nothing is delivered before `attach`. */
@@ -173,19 +177,20 @@ export function createQuicPath(parts: PathParts): QuicPath {
     held = [];
     queue = [];
     pendingBytes = 0;
-    const code = failure.code === "protocol" ? CLOSE.protocol : CLOSE.aborted;
-    session.destroy(undefined, { code, type: "application" });
+    closeWhenOpened(session, failure.code === "protocol" ? "protocol" : "aborted");
     reportClose();
   };
 
   const closeIfDone = (): void => {
     if (over || !peerEnded || !allReceived) return;
     over = true;
-    session.destroy(undefined, { code: CLOSE.done, type: "application" });
+    closeWhenOpened(session, "done");
     guarded(deliver);
   };
 
-  const control = createQuicControl(session, {
+  const { answer } = parts;
+  const controlHandlers: ControlHandlers = {
+    challenge: answer && ((challenge) => control.answer(answer(challenge))),
     taken(count) {
       if (count < takenByPeer || count > sent) return lose(brokenControl());
       takenByPeer = count;
@@ -197,7 +202,8 @@ export function createQuicPath(parts: PathParts): QuicPath {
       closeIfDone();
     },
     broken: () => lose(brokenControl()),
-  });
+  };
+  const control = createQuicControl(session, controlHandlers, parts.control);
   const brokenControl = (): P2pdError =>
     new P2pdError("protocol", `${what}: the peer's control stream makes no sense`);
 

@@ -5,30 +5,33 @@
  *
  *   +---------+-----------------------------+-------------------------------+
  *   | 1 octet | 33 octets                   | 64 octets                     |
- *   | form, 1 | caller's key, compressed    | signature, r and s            |
+ *   | form    | caller's key, compressed    | signature, r and s            |
  *   +---------+-----------------------------+-------------------------------+
  *
- * A proof is thus worth nothing in another session, to whomever it was shown: no clock and no memory of nonces.
+ * That is form 1. Where the listener does not have the value, it asks for form 2 (`quic-challenge.ts`), which signs
+ * random octets of the listener instead. A proof is thus worth nothing in another session, to whomever it was shown:
+ * no clock and no memory of nonces.
  */
 import { createHmac, createPublicKey, ECDH, type KeyObject, sign, verify } from "node:crypto";
 import { P2pdError } from "../errors.ts";
 
 export const PROOF_LENGTH = 98;
-const FORM = 1;
+/** Octets that a listener draws for a proof of form 2. */
+export const CHALLENGE_LENGTH = 32;
 const KEY_LENGTH = 33;
 const LABEL = "EXPERIMENTAL p2pd caller";
 const CONTEXT = new TextEncoder().encode("p2pd: a caller proves its key on a QUIC session\0");
+const CHALLENGE_CONTEXT = new TextEncoder().encode("p2pd: a caller answers the listener of a QUIC session\0");
 const HASH_LENGTH = 32;
 const P1363 = "ieee-p1363";
 /** SubjectPublicKeyInfo of a P-256 key, up to the uncompressed point's coordinates (RFC 5480). */
 const SPKI_HEAD = Buffer.from("3059301306072a8648ce3d020106082a8648ce3d03010703420004", "hex");
 
-/** What a proof is about. */
-export interface ProofSubject {
-  readonly exporterSecret: Uint8Array;
+/** What a proof is about: form 1 is bound to TLS's secret, form 2 to the listener's challenge. */
+export type ProofSubject = ({ readonly exporterSecret: Uint8Array } | { readonly challenge: Uint8Array }) & {
   /** Compressed key of the listener. */
   readonly listenerKey: Uint8Array;
-}
+};
 
 /** Proof by the key of `privateKeyPem`, whose compressed form is `callerKey`. */
 export function encodeProof(
@@ -40,13 +43,14 @@ export function encodeProof(
     key: privateKeyPem,
     dsaEncoding: P1363,
   });
-  return new Uint8Array(Buffer.concat([Uint8Array.of(FORM), callerKey, signature]));
+  return new Uint8Array(Buffer.concat([Uint8Array.of(formOf(subject)), callerKey, signature]));
 }
 
 /** The key that `proof` proves. Throws `peer-key`, or `protocol` if it is of another form. */
 export function verifyProof(proof: Uint8Array, subject: ProofSubject): Uint8Array {
-  if (proof.length !== PROOF_LENGTH || proof[0] !== FORM) {
-    throw new P2pdError("protocol", `expected the caller's proof of form ${FORM}, got form ${proof[0]}`);
+  if (proof.length !== PROOF_LENGTH || proof[0] !== formOf(subject)) {
+    const text = `expected the caller's proof of form ${formOf(subject)}, got form ${proof[0]}`;
+    throw new P2pdError("protocol", text);
   }
   const callerKey = proof.slice(1, 1 + KEY_LENGTH);
   const signature = proof.subarray(1 + KEY_LENGTH);
@@ -83,8 +87,16 @@ export function compressedKeyOf(publicKey: KeyObject): Uint8Array | undefined {
   return new Uint8Array(Buffer.concat([Uint8Array.of(2 + parity), Buffer.from(x, "base64url")]));
 }
 
-function signedText({ exporterSecret, listenerKey }: ProofSubject, callerKey: Uint8Array): Uint8Array {
-  return Buffer.concat([CONTEXT, exportedValue(exporterSecret), listenerKey, callerKey]);
+function formOf(subject: ProofSubject): number {
+  return "challenge" in subject ? 2 : 1;
+}
+
+function signedText(subject: ProofSubject, callerKey: Uint8Array): Uint8Array {
+  const fresh =
+    "challenge" in subject
+      ? [CHALLENGE_CONTEXT, subject.challenge]
+      : [CONTEXT, exportedValue(subject.exporterSecret)];
+  return Buffer.concat([...fresh, subject.listenerKey, callerKey]);
 }
 
 /** TLS-Exporter(LABEL, "", 32) of RFC 8446 section 7.5, for suites with SHA-256. */

@@ -105,10 +105,7 @@ export function endpointFor({ address, port }: SocketAddress): Endpoint {
  */
 export async function exporterSecretOf(session: Quic.QuicSession): Promise<Uint8Array> {
   const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
-  session.onkeylog = (line) => {
-    const match = /^EXPORTER_SECRET [0-9a-f]+ ([0-9a-f]{64})\s*$/.exec(line);
-    if (match !== null) resolve(new Uint8Array(Buffer.from(match[1] as string, "hex")));
-  };
+  onExporterSecret(session, resolve);
   session.opened.then(
     () => reject(new P2pdError("unsupported", "QUIC in this runtime shows no exporter")),
     reject,
@@ -116,8 +113,43 @@ export async function exporterSecretOf(session: Quic.QuicSession): Promise<Uint8
   return promise;
 }
 
+/**
+ * The exporter secret as a listener has it when `session` is open. Undefined where the runtime has mislaid it: it
+ * keeps the lines of unfinished handshakes by the caller's address, and one of them that fails takes those of all
+ * others of this address with it. Rejects when the handshake fails.
+ */
+export async function exporterSecretWhenOpened(session: Quic.QuicSession): Promise<Uint8Array | undefined> {
+  let last: Uint8Array | undefined;
+  onExporterSecret(session, (secret) => {
+    last = secret;
+  });
+  await session.opened;
+  return last;
+}
+
+function onExporterSecret(session: Quic.QuicSession, found: (secret: Uint8Array) => void): void {
+  session.onkeylog = (line) => {
+    const match = /^EXPORTER_SECRET [0-9a-f]+ ([0-9a-f]{64})\s*$/.exec(line);
+    if (match !== null) found(new Uint8Array(Buffer.from(match[1] as string, "hex")));
+  };
+}
+
 /** The readable side of a stream: batches of pieces. */
 export type StreamReader = AsyncIterator<readonly Uint8Array[]>;
+
+/** The next `length` octets, and what came with them. Throws `protocol` if the stream ends before. */
+export async function readHead(
+  reader: StreamReader,
+  length: number,
+): Promise<{ head: Uint8Array; rest: Uint8Array }> {
+  let had: Uint8Array = new Uint8Array(0);
+  while (had.length < length) {
+    const { done, value } = await reader.next();
+    if (done === true) throw new P2pdError("protocol", "the caller ended its stream before its proof");
+    had = Buffer.concat([had, ...value]);
+  }
+  return { head: new Uint8Array(had.subarray(0, length)), rest: new Uint8Array(had.subarray(length)) };
+}
 
 /** The writable side of a stream, as this runtime has it. */
 export interface StreamWriter {

@@ -8,11 +8,11 @@ import type { QuicEndpoint as RuntimeEndpoint, QuicSession } from "node:quic";
 import { constants } from "node:os";
 import { P2pdError } from "../errors.ts";
 import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
-import { closeSession, createQuicAcceptor } from "./quic-accept.ts";
+import { createQuicAcceptor } from "./quic-accept.ts";
 import { createQuicDatagrams } from "./quic-datagrams.ts";
-import { type CloseName, sessionError } from "./quic-errors.ts";
+import { type CloseName, closeWhenOpened, sessionError } from "./quic-errors.ts";
 import { createQuicPath, SEND_BUFFER } from "./quic-path.ts";
-import { compressedKeyOf, encodeProof } from "./quic-proof.ts";
+import { compressedKeyOf, encodeProof, type ProofSubject } from "./quic-proof.ts";
 import {
   CIPHER,
   clientOptions,
@@ -114,7 +114,7 @@ async function dial(own: Own, options: QuicConnectOptions): Promise<QuicPath> {
       ...sessionOptions(0, own.options),
       handshakeTimeout: timeoutMs + 1000, // ours is first
     });
-    return await Promise.race([openPath(own, options, session, what), givenUp.promise]);
+    return await Promise.race([openPath(own, options, session, what, () => reason), givenUp.promise]);
   } catch (thrown) {
     const error = reason ?? sessionError(thrown, what);
     giveUp(error, error.code === "peer-key" ? "peerKey" : "aborted");
@@ -125,23 +125,13 @@ async function dial(own: Own, options: QuicConnectOptions): Promise<QuicPath> {
   }
 }
 
-/**
- * A handshake that is broken off can cost another session of the listener its exporter secret: the runtime then shows
- * none. So it is let run to its end, which its own time bounds.
- */
-function closeWhenOpened(session: QuicSession, name: CloseName): void {
-  session.opened.then(
-    () => closeSession(session, name),
-    () => undefined,
-  );
-}
-
 /** Compares the listener's key, and proves ours. */
 async function openPath(
   own: Own,
   { expectedKey, remote }: QuicConnectOptions,
   session: QuicSession,
   what: string,
+  reasonToStop: () => P2pdError | undefined,
 ): Promise<QuicPath> {
   session.closed.catch(() => undefined);
   const datagrams = createQuicDatagrams(session);
@@ -154,10 +144,13 @@ async function openPath(
     const text = `${what}: expected the key ${expected}, the peer proved ${got}`;
     throw new P2pdError("peer-key", text, { expected, got });
   }
-  const subject = { exporterSecret, listenerKey: peerKey };
+  const prove = (subject: ProofSubject): Uint8Array =>
+    encodeProof(subject, own.key, own.options.credentials.privateKeyPem);
   const stream = await session.createBidirectionalStream({ highWaterMark: SEND_BUFFER });
   stream.closed.catch(() => undefined);
-  writerOf(stream).writeSync(encodeProof(subject, own.key, own.options.credentials.privateKeyPem));
+  const stop = reasonToStop();
+  if (stop !== undefined) throw stop;
+  writerOf(stream).writeSync(prove({ exporterSecret, listenerKey: peerKey }));
   return createQuicPath({
     session,
     stream,
@@ -168,6 +161,7 @@ async function openPath(
     peerKey,
     cipher: CIPHER,
     first: new Uint8Array(0),
+    answer: (challenge) => prove({ challenge, listenerKey: peerKey }),
   });
 }
 
