@@ -51,12 +51,25 @@ const LISTENER_BUFFER = 4 * 1024 * 1024;
 const RELAY_BUFFER = 1024 * 1024;
 const SWEEP_MS = 1000;
 const TLS_TIMEOUT_MS = 10_000;
+const PORT_TRIES = 16;
 const CONNECT_TIMEOUT_MS = 30_000;
 /** Connections beyond one per allocation: for requests of strangers, and those joined with peers. */
 const SPARE_STREAMS = 1024;
 
 /** Rejects with `address-in-use` or `unreachable` where an address cannot be had; nothing is left open then. */
 export async function openTurnSockets(world: World, options: TurnSocketsOptions): Promise<TurnSockets> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await openOnce(world, options);
+    } catch (thrown) {
+      // A port that is free for UDP need not be free for TCP; another one may.
+      const isChance = options.port === 0 && toP2pdError(thrown).code === "address-in-use";
+      if (!isChance || tries === PORT_TRIES) throw thrown;
+    }
+  }
+}
+
+async function openOnce(world: World, options: TurnSocketsOptions): Promise<TurnSockets> {
   const { hosts, log } = options;
   const { time } = world;
   const shownIps = hosts.map(({ shown }) => shown);

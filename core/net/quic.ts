@@ -34,6 +34,8 @@ const MAX_SESSIONS_PER_IP = 8192;
 const MAX_SESSIONS = 65_535;
 /** New sessions a second that one address may begin, and how many at once. */
 const SESSION_RATE = 1000;
+/** After many sessions that ended early the runtime does not always say that an endpoint has closed. */
+const CLOSE_TIMEOUT_MS = 2000;
 
 /** An endpoint and what is known of this side. */
 interface Own {
@@ -83,7 +85,10 @@ export async function openQuic(options: QuicOptions): Promise<QuicEndpoint> {
     connect: (to) => dial(own, to),
     async close() {
       if (!endpoint.destroyed) endpoint.destroy();
-      await broken;
+      const { promise: late, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+      await Promise.race([broken, late]);
+      clearTimeout(timer);
     },
   };
 }
