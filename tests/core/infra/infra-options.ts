@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { type Infra, startInfra } from "../../../core/infra/infra.ts";
 import { createLog } from "../../../core/log.ts";
 import { createRealWorld } from "../../../core/net/real-world.ts";
+import type { World } from "../../../core/net/world.ts";
 import type { Config } from "../../../core/node/config.ts";
 import { defaultConfig } from "../../../core/node/load-config.ts";
 
@@ -15,7 +16,10 @@ export interface TestInfra extends AsyncDisposable {
 }
 
 /** Its one user is `user` with the password `pass`. */
-export async function startTestInfra(changes: Partial<Config> = {}): Promise<TestInfra> {
+export async function startTestInfra(
+  changes: Partial<Config> = {},
+  world: World = createRealWorld(),
+): Promise<TestInfra> {
   const directory = mkdtempSync(join(tmpdir(), "p2pd-infra-"));
   const log: string[] = [];
   const config = defaultConfig({
@@ -38,7 +42,7 @@ export async function startTestInfra(changes: Partial<Config> = {}): Promise<Tes
     wallMs: () => 0,
     write: (line) => log.push(line),
   });
-  const infra = await startInfra(createRealWorld(), config, lines);
+  const infra = await startInfra(world, config, lines);
   return {
     infra,
     log,

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { P2pdError, toP2pdError } from "../../../core/errors.ts";
 import { createRealWorld } from "../../../core/net/real-world.ts";
+import type { World } from "../../../core/net/world.ts";
 import { openTurn, type OpenTurn, type OpenTurnOptions } from "../../../core/turn/open-turn.ts";
 import { encodeStun } from "../../../core/wire/stun.ts";
 import { makeTlsIdentity } from "../signal/tls-identity.ts";
@@ -23,6 +24,20 @@ test.each([
   await ended(socket);
   expect(running.infra.turn?.server.counts.malformed).toBe(1);
   expect(running.infra.turn?.streams.count).toBe(0);
+});
+
+test("where the free port of UDP is taken for TCP, another one is found", async () => {
+  const asked: number[] = [];
+  const crowded: World = {
+    ...world,
+    listenTcp: (options) => {
+      asked.push(options.local.port);
+      const isTaken = asked.length === 1;
+      return isTaken ? Promise.reject(new P2pdError("address-in-use", "taken")) : world.listenTcp(options);
+    },
+  };
+  await using running = await startTestInfra({ infraServers: ["turn"] }, crowded);
+  expect(asked).toEqual([expect.any(Number), portOf(running, "turn over udp")]);
 });
 
 test("a client that never reads costs a bounded backlog, while its peers go on sending", async () => {
