@@ -165,7 +165,7 @@ describe("QUIC", () => {
     const bobs = await listener();
     const alices = await endpoint();
     const before = hasFdList ? countFds() : 0;
-    // About one in a hundred is lost right after its handshake (see Limits), so what the listener saw is not counted.
+    // A path that is aborted at once may end before the listener has its proof: what that saw is not counted.
     for (let round = 0; round < 10; round++) {
       const paths = await Promise.all(Array.from({ length: 20 }, () => dial(alices, bobs.endpoint.local)));
       await Promise.all(
