@@ -60,6 +60,14 @@ const NEAR_DELAY_MS = 300;
 /** How long an address line is taken for good before it is compared with the peer's record. */
 const LOOK_UP_DELAY_MS = 200;
 
+/** A path to the peer on which nothing has been said yet. */
+interface Reached {
+  readonly path: Path;
+  readonly timeline: readonly TimelineEntry[];
+  readonly beganAt: number;
+  readonly note: NoteAttempt;
+}
+
 /**
  * Rejects with `connect-failed`, `no-such-peer` where nothing is known of it, or the code of the peer's refusal;
  * `detail` has `attempts` and `timeline`.
@@ -69,6 +77,21 @@ export async function dial(
   target: Target,
   options: OpenOptions,
 ): Promise<DialledSession> {
+  const { path, timeline, beganAt, note } = await reach(context, target, options);
+  const known = context.signals.sessionOf(path.stream);
+  const session = known ?? new Session(path.stream, { role: "dialer", time: context.world.time });
+  try {
+    const channel = await greet(session, path, options, note);
+    return { session, channel, path, timeline, beganAt };
+  } catch (thrown) {
+    const error = toP2pdError(thrown, "connect-failed");
+    const detail = { ...error.detail, attempts: [], timeline };
+    throw new P2pdError(error.code, failureText(error, []), detail, { cause: error });
+  }
+}
+
+/** Runs the strategies until one has a path. Rejects like `dial`. */
+async function reach(context: DialContext, target: Target, options: OpenOptions): Promise<Reached> {
   const { time } = context.world;
   const beganAt = time.now();
   const deadline = beganAt + (options.timeoutMs ?? OPEN_TIMEOUT_MS);
@@ -89,10 +112,7 @@ export async function dial(
       signal: context.signal,
       note,
     });
-    const known = context.signals.sessionOf(path.stream);
-    const session = known ?? new Session(path.stream, { role: "dialer", time });
-    const channel = await greet(session, path, options, note);
-    return { session, channel, path, timeline, beganAt };
+    return { path, timeline, beganAt, note };
   } catch (thrown) {
     const error = toP2pdError(thrown, "connect-failed");
     const skipped = error.code === "connect-failed" ? attempts : [];
