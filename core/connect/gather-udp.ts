@@ -11,7 +11,9 @@ import type { PunchSample, PunchSide } from "../nat/punch-plan.ts";
 import type { UdpSocket, World } from "../net/world.ts";
 import { type BindingResult, bindingRequest } from "../stun/binding.ts";
 import { attachStun } from "../stun/stun-socket.ts";
+import { openPorts } from "./open-ports.ts";
 import type { Note } from "./race.ts";
+import type { WarmPort } from "./warm-ports.ts";
 
 export interface GatherUdpOptions {
   readonly localIp: string;
@@ -22,6 +24,8 @@ export interface GatherUdpOptions {
   readonly ip: string;
   /** The first is asked for everything, the next ones when it fails. */
   readonly servers: readonly Endpoint[];
+  /** A port that is mapped already, if there is one. */
+  readonly warm?: (() => WarmPort | undefined) | undefined;
   readonly signal: AbortSignal;
   readonly note: Note;
 }
@@ -39,26 +43,27 @@ type GatherWorld = Pick<World, "time" | "randomBytes" | "openUdp">;
 
 const TIMEOUT_MS = 400;
 const RTO_MS = 150;
-const PORT_TRIES = 16;
-/** Above what servers listen on, below what most systems hand out by themselves. */
-const FREE_PORTS = [16_384, 32_700] as const;
 
 /** Rejects with `unreachable` when a server is needed and none answers, `address-in-use`, or `aborted`. */
 export async function gatherUdpSide(world: GatherWorld, options: GatherUdpOptions): Promise<GatheredUdp> {
   const { kind, servers, ip, signal, note } = options;
   const { samples, spare, within } = gatherNeeds(kind);
+  const warm = samples === 1 && spare === 0 ? options.warm?.() : undefined;
+  if (warm?.ip === ip) return fromWarm(warm, options);
+  warm?.socket.close();
   const failures: string[] = [];
   let asked = 0;
   // A server that fails has moved the router's counters all the same, so each gets ports of its own.
   for (const server of samples === 0 ? [undefined] : servers) {
-    const sockets = await openConsecutive(world, options, samples + spare, within);
-    const ports = [...sockets.keys()];
+    const { localIp, device } = options;
+    const sockets = await openPorts(world, { localIp, device, count: samples + spare, within });
+    const ports = sockets.map(({ local }) => local.port);
     const close = (): void => {
-      for (const socket of sockets.values()) socket.close();
+      for (const socket of sockets) socket.close();
     };
     const gathered = (seen: readonly PunchSample[], at: string): GatheredUdp => ({
       side: { kind, ip: at, samples: seen, spare: ports.slice(samples) },
-      sockets,
+      sockets: new Map(sockets.map((socket) => [socket.local.port, socket])),
       asked,
       close,
     });
@@ -66,7 +71,7 @@ export async function gatherUdpSide(world: GatherWorld, options: GatherUdpOption
     try {
       asked += samples;
       const began = world.time.now();
-      const seen = await sample(world, [...sockets.values()].slice(0, samples), server, signal);
+      const seen = await sample(world, sockets.slice(0, samples), server, signal);
       if (seen.ip !== ip) throw new P2pdError("protocol", `it sees ${seen.ip}, where others have seen ${ip}`);
       const text = seen.samples.map((one) => `${one.localPort} as ${one.externalPort}`).join(", ");
       const ms = (world.time.now() - began).toFixed(0);
@@ -84,6 +89,22 @@ export async function gatherUdpSide(world: GatherWorld, options: GatherUdpOption
     "unreachable",
     `the router's UDP ports cannot be foreseen, as no server tells (${why})`,
   );
+}
+
+/** Nobody has to be asked. */
+function fromWarm(
+  { socket, sample: seen, ip, ageMs }: WarmPort,
+  { kind, note }: GatherUdpOptions,
+): GatheredUdp {
+  const { localPort, externalPort } = seen;
+  const seconds = (ageMs / 1000).toFixed(1);
+  note("sampled", `UDP: ${localPort} was seen as ${externalPort} ${seconds} s ago, and kept`);
+  return {
+    side: { kind, ip, samples: [seen], spare: [] },
+    sockets: new Map([[localPort, socket]]),
+    asked: 0,
+    close: () => socket.close(),
+  };
 }
 
 /** All at once: the requests leave in order, and the router makes mappings in the order in which they come. */
@@ -108,42 +129,4 @@ async function sample(
     externalPort: mapped.port,
   }));
   return { samples, ip: answers[0]?.mapped.ip ?? "" };
-}
-
-/** Sockets on `count` local ports in a row, in their order. */
-async function openConsecutive(
-  world: GatherWorld,
-  { localIp, device }: GatherUdpOptions,
-  count: number,
-  within: readonly [low: number, high: number] | undefined,
-): Promise<Map<number, UdpSocket>> {
-  const [low, high] = rangeFor(within, count);
-  let failure: P2pdError | undefined;
-  for (let tries = 0; tries < PORT_TRIES; tries++) {
-    const sockets = new Map<number, UdpSocket>();
-    const first = low + (new DataView(world.randomBytes(4).buffer).getUint32(0) % (high - low - count + 1));
-    try {
-      for (let port = first; port < first + count; port++) {
-        const local = { ip: localIp, port };
-        const socket = await world.openUdp({ local, ...(device === undefined ? {} : { device }) });
-        sockets.set(port, socket);
-      }
-      return sockets;
-    } catch (thrown) {
-      for (const socket of sockets.values()) socket.close();
-      failure = toP2pdError(thrown);
-      if (failure.code !== "address-in-use") throw failure;
-    }
-  }
-  throw failure ?? new P2pdError("address-in-use", "no local ports are free");
-}
-
-function rangeFor(
-  within: readonly [low: number, high: number] | undefined,
-  count: number,
-): readonly [low: number, high: number] {
-  if (within === undefined) return FREE_PORTS;
-  const low = Math.max(within[0], FREE_PORTS[0]);
-  const high = Math.min(within[1], FREE_PORTS[1]);
-  return high - low > 2 * count ? [low, high] : within;
 }

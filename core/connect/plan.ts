@@ -18,6 +18,12 @@ const SAME_MACHINE_LEAD_MS = 2000;
 /** A guess should not move the counters of a router that is punched meanwhile. */
 const GUESS_AFTER_MS = 500;
 
+/**
+ * Where the peer's line says that its NAT lets nobody in unasked there is little hope, and the handshake's computing, some
+ * milliseconds, should not hold up the offer of a punch.
+ */
+const SHUT_AFTER_MS = 20;
+
 const SAME_MACHINE = "this machine";
 
 export interface OwnNetworks {
@@ -105,8 +111,9 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   for (const nic of peer.nics.filter((near) => behindSame(near) && near.address !== near.external))
     add(nic.address, nic.port, "behind the same external address", true);
   for (const nic of byTurns(peer.nics.filter(({ family }) => hasFamily(family, own.nics)))) {
-    if (nic.external !== undefined) add(nic.external, nic.port, "external address", false);
-    else if (scopeOf(nic.address) === "public") add(nic.address, nic.port, "public address", false);
+    const afterMs = nic.nat === "open-internet" || nic.nat === "unknown" ? 0 : SHUT_AFTER_MS;
+    if (nic.external !== undefined) add(nic.external, nic.port, "external address", false, afterMs);
+    else if (scopeOf(nic.address) === "public") add(nic.address, nic.port, "public address", false, afterMs);
   }
   // A private address of a network we are not in may still have a route, over a VPN.
   for (const { address, external, port, family } of peer.nics) {

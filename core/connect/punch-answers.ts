@@ -35,8 +35,8 @@ export interface AnswerOptions {
   /** The address in the offer. */
   readonly peer: Address;
   readonly note: Note;
-  /** Sends our answer. */
-  readonly reply: (answer: Omit<AnswerBody, "type" | "request">) => void;
+  /** Sends our answer; resolves when it is on its way, or cannot be. */
+  readonly reply: (answer: Omit<AnswerBody, "type" | "request">) => Promise<void>;
   /** A path on which the peer has proved its key. Resolves when it has greeted on it, rejects when it leaves. */
   readonly accepted: (path: PunchedPath) => Promise<void>;
 }
@@ -112,7 +112,15 @@ export class PunchAnswers {
         }
         const wanted = transports.filter((transport) => pair[transport] !== undefined);
         const isTcpWorthIt = pair.udp === undefined || place.profile?.udp.type === "blocked";
-        const gathering = { place, near, transports: wanted, isTcpWorthIt, signal, note };
+        const gathering = {
+          place,
+          near,
+          transports: wanted,
+          isTcpWorthIt,
+          isWarmWelcome: true,
+          signal,
+          note,
+        };
         return { own: await gatherPair(this.#options, gathering), theirs: pair };
       }),
     );
@@ -125,11 +133,16 @@ export class PunchAnswers {
     if (!hasSide) {
       const none = places.length === 0 ? "it has no network" : "it has no address of the families offered";
       const text = reasons.length === 0 ? none : reasons.join("; ").slice(0, 500);
-      reply({ accepted: false, code: "unavailable", text });
+      await reply({ accepted: false, code: "unavailable", text });
       return;
     }
-    // The caller's packets come a round trip later at the earliest, so that ours still go first.
-    reply({ accepted: true, address: this.#options.address(), punch: { secret: ownSecret, pairs: sides } });
+    // The caller's packets come a round trip later at the earliest, so that ours still go first, though opening a QUIC
+    // endpoint takes this machine some milliseconds, which the answer does not wait for.
+    await reply({
+      accepted: true,
+      address: this.#options.address(),
+      punch: { secret: ownSecret, pairs: sides },
+    });
     const { running, impossible } = runPlans(
       this.#options,
       own.filter((pair) => pair !== undefined),

@@ -17,6 +17,7 @@ import type { PunchPlace } from "./punch-pairs.ts";
 import { punchTcp } from "./punch-tcp.ts";
 import { punchUdp } from "./punch-udp.ts";
 import type { Note } from "./race.ts";
+import type { WarmPort } from "./warm-ports.ts";
 
 export type Transport = "tcp" | "udp";
 
@@ -26,6 +27,8 @@ export interface PunchSetting {
   readonly credentials: Credentials;
   /** STUN servers by address, those first that answered last. */
   readonly servers: (family: 4 | 6) => Promise<readonly Endpoint[]>;
+  /** Takes over the port that was kept warm at a place, if there is one. */
+  readonly warm: (place: PunchPlace) => WarmPort | undefined;
 }
 
 export interface PunchedPath {
@@ -50,14 +53,16 @@ export interface GatherPairOptions {
   readonly transports: readonly Transport[];
   /** Whether TCP is gathered even where that takes a server's answer, which comes later than over UDP. */
   readonly isTcpWorthIt: boolean;
+  /** Whether a sample that was taken before will do. */
+  readonly isWarmWelcome: boolean;
   readonly signal: AbortSignal;
   readonly note: Note;
 }
 
 /** Gathers what can be; what cannot is told. Rejects with `aborted`. */
 export async function gatherPair(
-  { world, servers }: PunchSetting,
-  { place, near, transports, isTcpWorthIt, signal, note }: GatherPairOptions,
+  { world, servers, warm }: PunchSetting,
+  { place, near, transports, isTcpWorthIt, isWarmWelcome, signal, note }: GatherPairOptions,
 ): Promise<GatheredPair> {
   const { ip: localIp, device, profile } = place;
   const external = profile?.external ?? localIp;
@@ -75,7 +80,8 @@ export async function gatherPair(
     attempt("UDP", () => {
       if (!transports.includes("udp") || world.openQuic === undefined) return undefined;
       const kind = usable(near, profile?.udp);
-      return gatherUdpSide(world, { ...common, kind, servers: known });
+      const kept = isWarmWelcome ? () => warm(place) : undefined;
+      return gatherUdpSide(world, { ...common, kind, servers: known, warm: kept });
     }),
     attempt("TCP", async () => {
       if (!transports.includes("tcp")) return undefined;

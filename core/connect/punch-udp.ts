@@ -238,8 +238,9 @@ class UdpPunch {
     this.#tell("connecting", `QUIC from ${place.localPort} to ${formatEndpoint(remote)}`);
     const { time } = this.#world;
     const timers: Timer[] = [];
-    const attempts = CONNECT_AGAIN_MS.map(async (delayMs) => {
-      await new Promise<void>((resolve) => timers.push(time.after(afterMs + delayMs, resolve)));
+    const attempts = CONNECT_AGAIN_MS.map(async (againMs) => {
+      const delayMs = afterMs + againMs;
+      if (delayMs > 0) await new Promise<void>((resolve) => timers.push(time.after(delayMs, resolve)));
       return quic.connect({ remote, expectedKey, timeoutMs: 4000, signal: stopping.signal });
     });
     // The connection goes on while the place is free to be taken back.

@@ -14,6 +14,7 @@ import { choosePairs, type PunchPlace, refuseTarget } from "./punch-pairs.ts";
 import {
   type GatheredPair,
   gatherPair,
+  type GatherPairOptions,
   type PairOfSides,
   type PunchedPath,
   type PunchSetting,
@@ -50,7 +51,7 @@ export function punchAttempt(options: PunchOptions): Attempt {
         // A server's answer over TCP comes a round trip later: no punch over UDP waits for it.
         const isTcpWorthIt = round > 1 || (await isUdpHopeless(options));
         try {
-          return await punchOnce(options, isTcpWorthIt, context);
+          return await punchOnce(options, { isTcpWorthIt, isWarmWelcome: round === 1 }, context);
         } catch (thrown) {
           const error = toP2pdError(thrown, "connect-failed");
           const more = !isTcpWorthIt && options.transports.includes("tcp") && error.code === "unavailable";
@@ -70,7 +71,7 @@ async function isUdpHopeless({ transports, places, peer }: PunchOptions): Promis
 
 async function punchOnce(
   options: PunchOptions,
-  isTcpWorthIt: boolean,
+  wanted: Pick<GatherPairOptions, "isTcpWorthIt" | "isWarmWelcome">,
   context: AttemptContext,
 ): Promise<Path> {
   const { world, peer, signaling } = options;
@@ -90,7 +91,7 @@ async function punchOnce(
     gathered = await Promise.all(
       chosen.map(({ place, near }) => {
         const { transports } = options;
-        return gatherPair(options, { place, near, transports, isTcpWorthIt, signal, note });
+        return gatherPair(options, { place, near, transports, ...wanted, signal, note });
       }),
     );
     if (gathered.every(({ udp, tcp }) => (udp ?? tcp) === undefined))

@@ -57,6 +57,7 @@ export class Node implements NodeApi {
   #nat!: NatWatch;
   #signals!: Signals;
   #portMapping!: PortMapping;
+  #punching!: Punching;
   #closed: Promise<void> | undefined;
 
   private constructor(world: World, config: NodeConfig, identity: Identity) {
@@ -305,6 +306,7 @@ export class Node implements NodeApi {
     this.#stopping.abort();
     this.#network.close();
     this.#nat.close();
+    this.#punching.close();
     this.#signals.close();
     this.#listener.close();
     this.#arrivals.stopWaiting();
@@ -317,6 +319,7 @@ export class Node implements NodeApi {
   }
 
   #networkChanged(): void {
+    this.#punching.update();
     this.#emit("network", { addr: this.address() });
     this.#signals.publish();
   }
@@ -372,6 +375,7 @@ export class Node implements NodeApi {
     const [network, nat] = [this.#network, this.#nat];
     const forwarded = () => this.#portMapping.endpoints();
     const punching = new Punching(this.#world, { ...this.#config, credentials, network, nat, forwarded });
+    this.#punching = punching;
     return new Signals(this.#world, {
       identity: this.#identity,
       brokers: mqttBrokers,

@@ -1,10 +1,14 @@
 /**
  * What the node brings to its punches: the NIC addresses they leave from with what is known of the NATs in front of
- * them, and the addresses of the STUN servers, looked up ahead so that no punch waits for a name.
+ * them, the addresses of the STUN servers, looked up ahead so that no punch waits for a name, and ports that are kept
+ * warm, so that none waits for a server.
  */
 import type { PunchPlace } from "../connect/punch-pairs.ts";
 import type { PunchSetting } from "../connect/punch-sides.ts";
+import type { Strategy } from "../connect/race.ts";
+import { type WarmPort, WarmPorts } from "../connect/warm-ports.ts";
 import { type Endpoint, type Family, scopeOf } from "../ip.ts";
+import { gatherNeeds } from "../nat/gather-needs.ts";
 import type { NatKind, NatProfile } from "../nat/nat-kind.ts";
 import type { Credentials, World } from "../net/world.ts";
 import type { StunServer } from "../stun/server-url.ts";
@@ -16,8 +20,10 @@ import type { Network } from "./network.ts";
 export interface PunchingOptions {
   readonly credentials: Credentials;
   readonly stunServers: readonly StunServer[];
-  readonly network: Pick<Network, "used">;
-  readonly nat: Pick<NatWatch, "profile" | "findings">;
+  readonly mqttBrokers: readonly string[];
+  readonly strategies: readonly Strategy[];
+  readonly network: Pick<Network, "used" | "recheck">;
+  readonly nat: Pick<NatWatch, "profile" | "profileOf" | "findings">;
   /** Ports that routers forward to us. */
   readonly forwarded: () => readonly unknown[];
 }
@@ -49,11 +55,16 @@ export class Punching implements PunchSetting {
   readonly credentials: Credentials;
   readonly #options: PunchingOptions;
   readonly #servers = new Map<Family, LookedUp>();
+  readonly #warm: WarmPorts;
 
   constructor(world: World, options: PunchingOptions) {
     this.world = world;
     this.credentials = options.credentials;
     this.#options = options;
+    this.#warm = new WarmPorts(world, {
+      servers: (family) => this.servers(family),
+      moved: () => options.network.recheck(),
+    });
     for (const family of [4, 6] as const) void this.servers(family);
   }
 
@@ -93,27 +104,47 @@ export class Punching implements PunchSetting {
     return endpoints;
   };
 
+  /** See `PunchSetting`. */
+  readonly warm = ({ ip, device }: PunchPlace): WarmPort | undefined => this.#warm.take(ip, device);
+
   /** One address of each NIC and family, those of the best NICs first. */
-  readonly places = async (): Promise<readonly PunchPlace[]> => {
+  readonly places = (): Promise<readonly PunchPlace[]> =>
+    Promise.all(
+      this.#addresses.map(async (address) => ({ ...address, profile: await this.#profile(address.ip) })),
+    );
+
+  /** After the networks changed, or what is known of their NATs: keeps ports warm where one sample tells all. */
+  update(): void {
+    const { strategies, mqttBrokers } = this.#options;
+    const isUsed = strategies.includes("punch") && mqttBrokers.length > 0;
+    if (!isUsed || this.world.openQuic === undefined) return;
+    const places = this.#addresses.flatMap(({ ip: localIp, device }) => {
+      const { external, udp } = this.#options.nat.profileOf(localIp) ?? {};
+      if (external === undefined || udp === undefined) return [];
+      const { samples, spare } = gatherNeeds(udp);
+      return samples === 1 && spare === 0 ? [{ localIp, device, external }] : [];
+    });
+    this.#warm.keep(places);
+  }
+
+  close(): void {
+    this.#warm.close();
+  }
+
+  get #addresses(): readonly Omit<PunchPlace, "profile">[] {
     const all = this.world.nics();
-    const candidates = this.#options.network.used
+    return this.#options.network.used
       .filter(({ nic: { up, kind } }) => up && kind !== "loopback")
       .flatMap(({ nic }) =>
         ([4, 6] as const).flatMap((family) => {
           const [ip] = addressesToAsk(all, nic, family);
           const own = nic.addresses.find((address) => address.ip === ip);
-          if (own === undefined) return [];
+          if (ip === undefined || own === undefined) return [];
           const isTied = isContested(all, family) && nic.metric[family] !== undefined;
-          return [{ own, device: isTied ? nic.name : undefined }];
+          return [{ ip, prefixLength: own.prefixLength, device: isTied ? nic.name : undefined }];
         }),
       );
-    return Promise.all(
-      candidates.map(async ({ own: { ip, prefixLength }, device }) => {
-        const profile = await this.#profile(ip);
-        return { ip, prefixLength, device, profile };
-      }),
-    );
-  };
+  }
 
   async #profile(ip: string): Promise<NatProfile | undefined> {
     let waited = (): void => undefined;

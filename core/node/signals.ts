@@ -165,11 +165,12 @@ export class Signals {
     const punching = this.#options.punching();
     if (signaling === undefined) return "needs a message to the peer, and no mqttBrokers are configured";
     if (punching === undefined) return "the strategy punch is not allowed here";
-    const { world, credentials, servers, places } = punching;
+    const { world, credentials, servers, warm, places } = punching;
     return punchAttempt({
       world,
       credentials,
       servers,
+      warm,
       places,
       signaling,
       peer,
@@ -281,22 +282,22 @@ export class Signals {
     const punching = this.#options.punching();
     const peer = readLine(offer.address);
     const peerKey = keyOfId(from);
-    const reply = (answer: Omit<AnswerBody, "type" | "request">): void => {
+    const reply = (answer: Omit<AnswerBody, "type" | "request">): Promise<void> =>
       signal
         .reply({ type: "answer", request, ...answer })
         .catch((thrown: unknown) => this.#complain("replying to a signal failed", thrown));
-    };
-    const refuse = (code: ErrorCode, text: string): void => reply({ accepted: false, code, text });
+    const refuse = (code: ErrorCode, text: string): Promise<void> => reply({ accepted: false, code, text });
     if (punching === undefined || punch === undefined || !offer.strategies.includes("punch"))
       return refuse("unavailable", "the strategy punch is not allowed there");
     if (peer?.id !== from || peerKey === undefined)
       return refuse("bad-argument", "the address in the offer is unreadable, or not the sender's");
     const { address, signal: stopping } = this.#options;
-    const { world, credentials, servers, places } = punching;
+    const { world, credentials, servers, warm, places } = punching;
     this.#punchAnswers ??= new PunchAnswers({
       world,
       credentials,
       servers,
+      warm,
       places,
       address,
       signal: stopping,

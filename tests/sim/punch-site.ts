@@ -97,6 +97,6 @@ export async function openAndEcho(
 }
 
 /** The same address, of another machine: all nodes of a simulation run on one. */
-function elsewhere(line: string): string {
+export function elsewhere(line: string): string {
   return encodeAddress({ ...decodeAddress(line), machine: "AAAAAAAAAAA" });
 }
