@@ -45,8 +45,8 @@ type WarmWorld = Pick<World, "time" | "randomBytes" | "openUdp">;
 const REFRESH_MS = 20_000;
 /** A router that forgets sooner than this is not worth its packets. */
 const SHORTEST_MS = 5000;
-/** A port that was taken is in use by a punch, which has the field. */
-const REMAKE_MS = 1000;
+/** The punch that has taken a port has sent its first packets by then, and whoever opens one after the other has one again. */
+const REMAKE_MS = 150;
 /** After a question that nobody answered; doubles. */
 const RETRY_MS = 5000;
 const LONGEST_RETRY_MS = 300_000;

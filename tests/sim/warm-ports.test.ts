@@ -29,9 +29,9 @@ simTest(
     const taken = expectTaken(sim, take(sim, ports));
     expect(taken.ageMs).toBeLessThan(20_000);
     expect(take(sim, ports)).toBeUndefined();
-    await sim.sleep(500);
+    await sim.sleep(100);
     expect(server.requests).toBe(asked);
-    await sim.sleep(700);
+    await sim.sleep(200);
     const next = expectTaken(sim, take(sim, ports));
     expect(next.sample.localPort).not.toBe(taken.sample.localPort);
     for (const { socket } of [taken, next]) socket.close();
@@ -183,7 +183,7 @@ simTest(
       const sampled = connection.timeline.find(({ event }) => event === "sampled");
       expect(sampled?.detail).toMatch(/^UDP: \d+ was seen as \d+ \d+\.\d s ago, and kept$/);
       await alice.node.close("bob");
-      await sim.sleep(5000);
+      await sim.sleep(50);
     }
     await Promise.all([alice.close(), bob.close()]);
   },
