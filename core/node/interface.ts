@@ -97,6 +97,11 @@ export class Interface {
     return this;
   }
 
+  /** External address by NIC address, as far as servers have told. */
+  get seen(): ReadonlyMap<string, string> {
+    return this.#seen;
+  }
+
   /** Whether no server has answered, the last time or ever. */
   get isSilent(): boolean {
     return this.#isSilent;

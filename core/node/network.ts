@@ -5,6 +5,7 @@
 import { P2pdError } from "../errors.ts";
 import { type Family, scopeOf } from "../ip.ts";
 import type { Nic, Timer, World } from "../net/world.ts";
+import { createTokenBucket, type TokenBucket } from "../signal/token-bucket.ts";
 import type { StunServer } from "../stun/server-url.ts";
 import { Interface } from "./interface.ts";
 import type { StatusPart } from "./node-api.ts";
@@ -13,15 +14,20 @@ const FIRST_RETRY_MS = 5000;
 const LAST_RETRY_MS = 300_000;
 /** An external address may change with no NIC changing. */
 const REFRESH_MS = 600_000;
-/** Signs that it has changed are followed at most so often. */
+/** Signs that it has changed are followed at once, and in the long run so often. */
 const RECHECK_MS = 5000;
+const RECHECK_BURST = 3;
+/** A round that began so shortly ago will do. */
+const RECENT_MS = 250;
 /** Systems tell of one change in several steps. */
-const SETTLE_MS = 300;
+const SETTLE_MS = 100;
 
 export interface NetworkOptions {
   readonly stunServers: readonly StunServer[];
   /** Names of the NICs to use; absent: all that have a route. */
   readonly interfaces?: readonly string[];
+  /** Told when a NIC address that had an external address is seen under another one. */
+  readonly moved?: () => void;
   /** Told whenever an external address became known or the NICs changed. */
   readonly changed: () => void;
 }
@@ -32,23 +38,22 @@ export class Network {
   readonly #stopWatching: () => void;
   #interfaces: readonly Interface[];
   #round = new AbortController();
+  #settling: Timer | undefined;
   #timer: Timer | undefined;
   #recheck: Timer | undefined;
-  #beganMs = 0;
+  #beganMs = Number.NEGATIVE_INFINITY;
+  readonly #rechecks: TokenBucket;
   #retryMs = FIRST_RETRY_MS;
   #stun: StatusPart = { part: "stun", state: "starting", detail: "not asked yet" };
 
   constructor(world: World, options: NetworkOptions) {
     this.#world = world;
     this.#options = options;
+    this.#rechecks = createTokenBucket(1000 / RECHECK_MS, RECHECK_BURST, world.time.now());
     this.#interfaces = Interface.list(world);
     this.#stopWatching = world.watchNics(() => {
-      this.#later(SETTLE_MS, () => {
-        this.#retryMs = FIRST_RETRY_MS;
-        this.#interfaces = Interface.list(world, this.#interfaces);
-        options.changed();
-        void this.#discover();
-      });
+      this.#settling?.cancel();
+      this.#settling = world.time.after(SETTLE_MS, () => this.#nicsChanged(), { background: true });
     });
     this.#later(0, () => void this.#discover());
   }
@@ -80,23 +85,36 @@ export class Network {
     return this.#interfaces.flatMap((nic) => externalsOf(nic));
   }
 
-  /** Asks for the external addresses anew, soon: there is a sign that they have changed. */
+  /** Asks for the external addresses anew, at once where that was not done often: they may have changed. */
   recheck(): void {
     if (this.#recheck !== undefined) return;
     const { time } = this.#world;
-    const ask = (): void => {
-      this.#recheck = undefined;
+    const now = time.now();
+    if (now - this.#beganMs < RECENT_MS) return;
+    if (this.#rechecks.take(now)) {
       void this.#discover();
+      return;
+    }
+    const later = (): void => {
+      this.#recheck = undefined;
+      this.recheck();
     };
-    const delayMs = Math.max(0, this.#beganMs + RECHECK_MS - time.now());
-    this.#recheck = time.after(delayMs, ask, { background: true });
+    this.#recheck = time.after(RECHECK_MS, later, { background: true });
   }
 
   close(): void {
     this.#stopWatching();
+    this.#settling?.cancel();
     this.#recheck?.cancel();
     this.#timer?.cancel();
     this.#round.abort();
+  }
+
+  #nicsChanged(): void {
+    this.#retryMs = FIRST_RETRY_MS;
+    this.#interfaces = Interface.list(this.#world, this.#interfaces);
+    this.#options.changed();
+    void this.#discover();
   }
 
   #later(delayMs: number, act: () => void): void {
@@ -115,6 +133,7 @@ export class Network {
       return;
     }
     const asked = this.used.filter(({ nic }) => nic.kind !== "loopback");
+    const before = asked.map((nic) => nic.seen);
     if (asked.length === 0) {
       this.#stun = { part: "stun", state: "down", detail: "no NIC but loopback is up; waiting for one" };
       return;
@@ -142,8 +161,13 @@ export class Network {
           ].join("; "),
         };
     this.#options.changed();
+    if (asked.some((nic, i) => hasMoved(before[i] ?? new Map(), nic.seen))) this.#options.moved?.();
     this.#later(delayMs, () => void this.#discover());
   }
+}
+
+function hasMoved(before: ReadonlyMap<string, string>, now: ReadonlyMap<string, string>): boolean {
+  return [...before].some(([ip, external]) => now.get(ip) !== external);
 }
 
 function externalsOf(nic: Interface): readonly string[] {

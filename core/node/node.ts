@@ -109,6 +109,7 @@ export class Node implements NodeApi {
       node.#network = new Network(world, {
         stunServers: config.stunServers,
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
+        moved: () => node.#signals.moved(),
         changed: () => {
           node.#nat.check();
           node.#portMapping.update();
@@ -370,7 +371,7 @@ export class Node implements NodeApi {
   }
 
   #startSignals(log: Log): Signals {
-    const { mqttBrokers, strategies } = this.#config;
+    const { mqttBrokers, strategies, interfaces } = this.#config;
     const { machineId: machine, credentials } = this.#identity;
     const [network, nat] = [this.#network, this.#nat];
     const forwarded = () => this.#portMapping.endpoints();
@@ -379,9 +380,10 @@ export class Node implements NodeApi {
     return new Signals(this.#world, {
       identity: this.#identity,
       brokers: mqttBrokers,
+      interfaces,
       log,
       address: () => this.address(),
-      reconnected: () => this.#network.recheck(),
+      suspected: () => this.#network.recheck(),
       connectBack: () => {
         if (!strategies.includes("reverse")) return undefined;
         const own = { machine, nics: this.#world.nics(), externals: this.#network.externals };

@@ -32,11 +32,13 @@ export interface SignalsOptions {
   readonly identity: Identity;
   /** URLs; none: there is no signaling. */
   readonly brokers: readonly string[];
+  /** Names of the NICs to use; absent: all. */
+  readonly interfaces?: readonly string[] | undefined;
   readonly log: Log;
   /** Our address line as it is now. */
   readonly address: () => string;
-  /** A broker was lost and is there again: external addresses may have changed. */
-  readonly reconnected: () => void;
+  /** The network may have changed, or has: external addresses may be others. */
+  readonly suspected: () => void;
   /** What connecting back needs to know; undefined while it is not allowed. */
   readonly connectBack: () => ConnectBackOptions | undefined;
   /** What punches need; undefined where they are not allowed. */
@@ -71,6 +73,7 @@ export class Signals {
   readonly #sessions = new WeakMap<SecureStream, Session>();
   /** Our brokers as an address line carries them. */
   readonly brokers: readonly AddressBroker[];
+  readonly #backListeners = new Set<() => void>();
   #published = "";
 
   /** Connects in the background. Throws `bad-argument` for an unreadable broker. */
@@ -83,13 +86,44 @@ export class Signals {
       .map(({ scheme, host, port, path }) => ({ scheme, host, port, path }))
       .filter(fitsAddress)
       .slice(0, ADDRESS_MAX_BROKERS);
-    const { identity, brokers, log, reconnected } = options;
+    const { identity, brokers, interfaces, log, suspected } = options;
     if (brokers.length === 0) return;
     this.#signaling = startSignaling(
       world,
-      { identity, brokers, log },
-      { message: (signal) => this.#heard(signal), reconnected },
+      { identity, brokers, interfaces, log },
+      {
+        message: (signal) => this.#heard(signal),
+        lost: suspected,
+        reconnected: () => {
+          suspected();
+          this.#back();
+        },
+      },
     );
+  }
+
+  /**
+   * Something suggests that the network has changed or the ways to the brokers are dead, such as a path to a peer that
+   * died: brokers and external addresses are asked at once, what does not answer is replaced. Cheap to call often.
+   */
+  suspect(): void {
+    this.#signaling?.suspect();
+    this.#options.suspected();
+  }
+
+  /** An external address is another one than before. */
+  moved(): void {
+    this.#signaling?.suspect();
+    this.#back();
+  }
+
+  /**
+   * Calls `back` as soon as the network is there again: a broker that was lost answers, or an external address is
+   * another one. Several calls may follow each other. Returns how to stop that.
+   */
+  onBack(back: () => void): () => void {
+    this.#backListeners.add(back);
+    return () => void this.#backListeners.delete(back);
   }
 
   get isOn(): boolean {
@@ -206,6 +240,11 @@ export class Signals {
 
   close(): void {
     this.#signaling?.close();
+    this.#backListeners.clear();
+  }
+
+  #back(): void {
+    for (const back of this.#backListeners) back();
   }
 
   #heard(signal: IncomingSignal): void {

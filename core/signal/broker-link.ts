@@ -1,35 +1,27 @@
 /**
- * One broker, for as long as it is wanted: connects in the background, comes back after a loss with rising intervals
- * and jitter, falls back from MQTT 5 to 3.1.1, finds out when the broker has frozen, and says in words how it stands.
- * What is sent over it is left to `signaling.ts`.
+ * One broker, for as long as it is wanted: connects in the background, comes back after a loss, falls back from MQTT 5
+ * to 3.1.1, finds out when the connection has gone dead, and says in words how it stands. A connection that is doubted
+ * stays until another, tried beside it, is open or it answers after all. What is sent is left to `signaling.ts`.
  */
-import { P2pdError, toP2pdError } from "../errors.ts";
+import { P2pdError } from "../errors.ts";
 import type { Timer, World } from "../net/world.ts";
-import { connectBroker } from "./broker-stream.ts";
+import type { BrokerConnection } from "./broker-connection.ts";
+import { HURRY_MS, hurriedDelay, patientDelay } from "./broker-pace.ts";
+import { createPulse, PING_TIMEOUT_MS } from "./broker-pulse.ts";
+import { createBrokerTrials } from "./broker-trials.ts";
 import { type Broker, formatBroker } from "./broker-url.ts";
-import {
-  loadMqtt,
-  type MqttSession,
-  type MqttVersion,
-  openMqtt,
-  type PublishOptions,
-} from "./mqtt-session.ts";
+import type { PublishOptions } from "./mqtt-session.ts";
 
-/** From the first packet to CONNACK. */
+/** From the first packet to the answer to the first subscription. */
 export const CONNECT_TIMEOUT_MS = 8000;
-const RETRY_FIRST_MS = 1000;
-const RETRY_MAX_MS = 60_000;
 /** A connection that stood so long was a good one: the intervals begin anew. */
 const STOOD_MS = 10_000;
-/** Also how long it may take until a node that hears nothing learns that its router has another address. */
-const PING_EVERY_MS = 15_000;
-const PING_TIMEOUT_MS = 5000;
-/** Silent for longer than this, the broker is asked for a sign of life when something is sent. */
-const SILENT_MS = 2000;
-/** What the broker is told; four of our pings fit. */
-const KEEPALIVE_SECONDS = 60;
+/** Reasons to try at once come several at a time. */
+const TRY_AGAIN_MS = 250;
 /** More than this unsent, and the broker is taken for frozen. */
 const BACKLOG_MAX = 256 * 1024;
+/** What was on its way over a connection that was replaced may still come. */
+const LINGER_MS = 2000;
 
 export type BrokerState = "connecting" | "connected" | "waiting" | "closed";
 
@@ -52,8 +44,12 @@ export interface BrokerStatus {
 
 export interface BrokerLinkOptions {
   readonly broker: Broker;
+  /** Names of the NICs that may be used beside the system's choice; absent: all. */
+  readonly interfaces?: readonly string[];
   /** After each connection, before anything that waited is sent. */
   readonly connected?: (link: BrokerLink) => void;
+  /** A connection that had stood went dead, or is doubted: the way to other brokers may be dead too. */
+  readonly lost?: (link: BrokerLink) => void;
   readonly changed?: (link: BrokerLink) => void;
   /** Connect timeout in milliseconds, `CONNECT_TIMEOUT_MS` unless given. */
   readonly connectTimeoutMs?: number;
@@ -80,8 +76,15 @@ export interface BrokerLink {
    * when a connection fails before that, now or earlier.
    */
   subscribe(topic: string, handler: TopicHandler, retained?: RetainedHandler): () => void;
-  /** Asks the broker for a sign of life, and connects at once where it waited: after the network changed. */
+  /**
+   * Something suggests that the way to the broker is dead: asks it for a sign of life, which has to come soon, and
+   * connects at once where it waited. For `HURRY_MS` from now on tries follow each other quickly.
+   */
+  suspect(): void;
+  /** As `suspect`, after a NIC changed: a connection by an address that is gone is given up, another try begins. */
   check(): void;
+  /** Tries at once where it waits: somebody needs the broker. */
+  wake(): void;
   status(): BrokerStatus;
   close(): void;
 }
@@ -92,126 +95,143 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   const name = formatBroker(broker);
   const topics = new Map<string, Map<TopicHandler, RetainedHandler | undefined>>();
   const waiting = new Set<() => void>();
+  /** Connections that were replaced and are heard for a moment more. */
+  const replaced = new Map<BrokerConnection, Timer>();
+  let current: BrokerConnection | undefined;
+  let openedMs = 0;
+  let isDoubted = false;
   let state: BrokerState = "connecting";
   let sinceMs = time.now();
-  let version: MqttVersion = 5;
-  let session: MqttSession | undefined;
-  let isOpen = false;
-  let attempt: AbortController | undefined;
+  let knownIp: string | undefined;
+  let triedMs = 0;
   let failures = 0;
+  let hurriedTries = 0;
+  let hurriedUntilMs = Number.NEGATIVE_INFINITY;
   let retry: Timer | undefined;
   let retryAtMs = 0;
-  let pingTimer: Timer | undefined;
-  let pingDeadline: Timer | undefined;
-  let pingSentMs = 0;
-  let heardMs = 0;
-  let localIp = "";
   let lastError: string | undefined;
-  let rttMs: number | undefined;
   let received = 0;
   let sent = 0;
 
+  const pulse = createPulse(time, {
+    ping: () => current?.ping(),
+    doubted: doubt,
+    frozen() {
+      const text = `the broker is frozen: no answer to a ping within ${PING_TIMEOUT_MS} ms`;
+      giveUp(new P2pdError("timeout", text));
+    },
+  });
+  const trials = createBrokerTrials(
+    world,
+    {
+      broker,
+      timeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      interfaces: options.interfaces,
+      topics: () => topics.keys(),
+      known: () => (isHurried() ? knownIp : undefined),
+    },
+    {
+      opened,
+      failed(error, left) {
+        lastError = error.message;
+        if (left > 0 || current !== undefined) return;
+        wait();
+        tellAll(false);
+      },
+      ready(connection) {
+        if (connection === current && !isDoubted) enter("connected");
+      },
+      heard(connection) {
+        if (connection === current) heard();
+      },
+      message(connection, topic, payload) {
+        if (connection !== current && !replaced.has(connection)) return;
+        received++;
+        for (const handler of topics.get(topic)?.keys() ?? []) handler(payload);
+      },
+      subscribed(connection, topic, refusal) {
+        if (connection !== current) return;
+        if (refusal !== undefined && topics.has(topic)) {
+          lastError = `the broker refuses the subscription to ${topic} (${refusal})`;
+        }
+        const asking = [...(topics.get(topic)?.values() ?? [])].filter((one) => one !== undefined);
+        if (asking.length > 0) connection.ping(() => tell(asking, true));
+      },
+      closed(connection, error) {
+        replaced.get(connection)?.cancel();
+        replaced.delete(connection);
+        if (connection === current) lost(error);
+      },
+    },
+  );
+
   function enter(next: BrokerState): void {
+    if (state === next) return;
     state = next;
     sinceMs = time.now();
     options.changed?.(link);
   }
 
-  async function connect(): Promise<void> {
+  function tell(asking: Iterable<RetainedHandler | undefined>, isAnswered: boolean): void {
+    for (const retained of asking) retained?.(isAnswered);
+  }
+
+  function tellAll(isAnswered: boolean): void {
+    for (const asking of topics.values()) tell(asking.values(), isAnswered);
+  }
+
+  function isHurried(): boolean {
+    return time.now() < hurriedUntilMs;
+  }
+
+  function hurry(): void {
+    if (!isHurried()) hurriedTries = 0;
+    hurriedUntilMs = time.now() + HURRY_MS;
+  }
+
+  function chance(): number {
+    return (world.randomBytes(1)[0] as number) / 256;
+  }
+
+  function tryAfter(delayMs: number): void {
+    retry?.cancel();
+    retryAtMs = time.now() + delayMs;
+    retry = time.after(delayMs, tryNow, { background: true });
+  }
+
+  /** One more connection, beside those that hang; while there is a hurry, the next one is set. */
+  function tryNow(): void {
     retry?.cancel();
     retry = undefined;
+    triedMs = time.now();
+    if (isHurried()) tryAfter(hurriedDelay(++hurriedTries, chance()));
+    trials.begin();
     enter("connecting");
-    const abort = new AbortController();
-    attempt = abort;
-    const timeoutMs = options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS;
-    const late = new P2pdError("timeout", `no answer within ${timeoutMs} ms`);
-    const deadline = time.after(timeoutMs, () => abort.abort(late), { background: true });
-    const aborted = new Promise<never>((_, reject) => {
-      abort.signal.addEventListener("abort", () => reject(abort.signal.reason as Error), { once: true });
-    });
-    // It may lose the race below unheard.
-    aborted.catch(() => undefined);
-    try {
-      const connecting = connectBroker(world, broker, { timeoutMs, signal: abort.signal });
-      // One that comes too late is closed.
-      connecting.then(
-        (late) => abort.signal.aborted && late.abort(),
-        () => undefined,
-      );
-      const stream = await Promise.race([connecting, aborted]);
-      // Only now: a machine that reaches no broker does not pay for the package.
-      const loaded = await loadMqtt();
-      if (abort.signal.aborted) {
-        stream.abort();
-        throw abort.signal.reason;
-      }
-      const opened = openMqtt(
-        loaded,
-        stream,
-        {
-          version,
-          clientId: `p2pd${Buffer.from(world.randomBytes(9)).toString("hex")}`,
-          keepaliveSeconds: KEEPALIVE_SECONDS,
-          ...(broker.username === undefined ? {} : { username: broker.username }),
-          ...(broker.password === undefined ? {} : { password: broker.password }),
-        },
-        {
-          connected() {
-            if (session === opened) open(opened, deadline);
-          },
-          heard() {
-            heardMs = time.now();
-            if (pingDeadline === undefined) return;
-            rttMs = heardMs - pingSentMs;
-            pingDeadline.cancel();
-            pingDeadline = undefined;
-          },
-          message(topic, payload) {
-            received++;
-            for (const handler of topics.get(topic)?.keys() ?? []) handler(payload);
-          },
-          subscribed(topic, refusal) {
-            if (session !== opened) return;
-            if (refusal !== undefined && topics.has(topic)) {
-              lastError = `the broker refuses the subscription to ${topic} (${refusal})`;
-            }
-            const asking = [...(topics.get(topic)?.values() ?? [])].filter((one) => one !== undefined);
-            if (asking.length > 0) opened.ping(() => tell(asking, true));
-            if (state === "connecting") {
-              deadline.cancel();
-              enter("connected");
-            }
-          },
-          closed(error, isRefusal) {
-            deadline.cancel();
-            abort.abort(error);
-            if (session !== opened) return;
-            session = undefined;
-            failed(error, isRefusal);
-          },
-        },
-      );
-      session = opened;
-      localIp = stream.local.ip;
-      abort.signal.addEventListener("abort", () => opened.abort(toP2pdError(abort.signal.reason)), {
-        once: true,
-      });
-    } catch (thrown) {
-      deadline.cancel();
-      if (attempt === abort) failed(toP2pdError(thrown, "unreachable"), false);
-    }
+  }
+
+  /** Nothing is under way. */
+  function wait(): void {
+    if (!isHurried()) tryAfter(patientDelay(++failures, chance()));
+    else if (retry === undefined) tryAfter(hurriedDelay(++hurriedTries, chance()));
+    enter("waiting");
   }
 
   /** CONNACK came. What is sent follows the subscriptions, so that an answer to it cannot be missed. */
-  function open(opened: MqttSession, deadline: Timer): void {
-    isOpen = true;
-    lastError = undefined;
-    for (const topic of topics.keys()) opened.subscribe(topic);
-    if (topics.size === 0) {
-      deadline.cancel();
-      enter("connected");
+  function opened(connection: BrokerConnection): void {
+    retry?.cancel();
+    retry = undefined;
+    if (current !== undefined) {
+      const old = current;
+      const end = (): void => old.abort(new P2pdError("closed", "another connection replaced it"));
+      replaced.set(old, time.after(LINGER_MS, end, { background: true }));
     }
-    schedulePing();
+    current = connection;
+    openedMs = time.now();
+    knownIp = connection.path?.remoteIp;
+    isDoubted = false;
+    lastError = undefined;
+    pulse.start();
+    enter("connecting");
     options.connected?.(link);
     for (const ready of waiting) {
       waiting.delete(ready);
@@ -219,78 +239,70 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
     }
   }
 
-  function failed(error: P2pdError, isRefusal: boolean): void {
-    if (state === "closed") return;
-    const stoodMs = state === "connected" ? time.now() - sinceMs : 0;
-    isOpen = false;
-    pingTimer?.cancel();
-    pingDeadline?.cancel();
-    pingDeadline = undefined;
-    rttMs = undefined;
+  function giveUp(error: P2pdError): void {
+    const dead = current;
+    lost(error);
+    dead?.abort(error);
+  }
+
+  /** The connection that counted has ended. */
+  function lost(error: P2pdError): void {
+    const hasStood = time.now() - openedMs > STOOD_MS;
+    const isCut = ["timeout", "unreachable"].includes(error.code) || error.detail["system"] !== undefined;
+    current = undefined;
+    isDoubted = false;
+    pulse.stop();
     lastError = error.message;
-    if (isRefusal && version === 5) {
-      version = 4;
-      void connect();
-      return;
+    if (hasStood) failures = 0;
+    tellAll(false);
+    if (hasStood && isCut) {
+      hurry();
+      options.lost?.(link);
     }
-    if (isRefusal) version = 5;
-    failures = stoodMs > STOOD_MS ? 1 : failures + 1;
-    const ceiling = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** (failures - 1));
-    const delayMs = ceiling * (0.5 + (world.randomBytes(1)[0] as number) / 512);
-    retryAtMs = time.now() + delayMs;
-    retry = time.after(delayMs, () => void connect(), { background: true });
-    enter("waiting");
-    for (const asking of topics.values()) tell(asking.values(), false);
+    // Whoever heard of the loss may have had it tried already.
+    if (trials.count === 0) wait();
+    else enter("connecting");
   }
 
-  function tell(asking: Iterable<RetainedHandler | undefined>, isAnswered: boolean): void {
-    for (const retained of asking) retained?.(isAnswered);
+  function heard(): void {
+    pulse.heard();
+    if (!isDoubted) return;
+    isDoubted = false;
+    lastError = undefined;
+    retry?.cancel();
+    retry = undefined;
+    trials.drop(new P2pdError("aborted", "the old connection is alive"));
+    enter("connected");
   }
 
-  function schedulePing(): void {
-    pingTimer = time.after(
-      PING_EVERY_MS,
-      () => {
-        ping();
-        schedulePing();
-      },
-      { background: true },
-    );
-  }
-
-  function ping(): void {
-    if (pingDeadline !== undefined || !isOpen) return;
-    pingSentMs = time.now();
-    session?.ping();
-    pingDeadline = time.after(PING_TIMEOUT_MS, frozen, { background: true });
-  }
-
-  function frozen(): void {
-    pingDeadline = undefined;
-    session?.abort(
-      new P2pdError("timeout", `the broker is frozen: no answer to a ping within ${PING_TIMEOUT_MS} ms`),
-    );
+  /** Nobody waits for a frozen connection to be given up: another one is made beside it. */
+  function doubt(afterMs: number): void {
+    isDoubted = true;
+    lastError = `no answer to a ping within ${Math.round(afterMs)} ms`;
+    hurry();
+    tryNow();
+    options.lost?.(link);
   }
 
   const link: BrokerLink = {
     broker,
     name,
     get isConnected() {
-      return isOpen;
+      return current !== undefined;
     },
     publish(topic, payload, publishOptions) {
-      if (!isOpen || session === undefined) return false;
-      if (session.backlogBytes > BACKLOG_MAX) {
-        frozen();
+      if (current === undefined) return false;
+      if (current.backlogBytes > BACKLOG_MAX) {
+        giveUp(new P2pdError("timeout", `the broker is frozen: ${BACKLOG_MAX} octets wait to be sent`));
         return false;
       }
-      session.publish(topic, payload, publishOptions);
+      current.publish(topic, payload, publishOptions);
       sent++;
-      if (time.now() - heardMs > SILENT_MS) ping();
+      pulse.sent();
       return true;
     },
     whenConnected(ready) {
-      if (isOpen) {
+      if (current !== undefined) {
         ready();
         return () => undefined;
       }
@@ -302,51 +314,68 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       topics.set(topic, handlers.set(handler, retained));
       if (state === "waiting") retained?.(false);
       // Also when it is subscribed already: the broker then sends what it retains once more.
-      if (isOpen) session?.subscribe(topic);
+      current?.subscribe(topic);
       return () => {
         handlers.delete(handler);
         if (handlers.size > 0 || topics.get(topic) !== handlers) return;
         topics.delete(topic);
-        if (isOpen) session?.unsubscribe(topic);
+        current?.unsubscribe(topic);
       };
     },
+    suspect() {
+      if (state === "closed") return;
+      hurry();
+      if (current !== undefined) pulse.ask(true);
+      else if (time.now() - triedMs >= TRY_AGAIN_MS) tryNow();
+      else if (retry === undefined) tryAfter(hurriedDelay(++hurriedTries, chance()));
+    },
     check() {
+      if (state === "closed") return;
+      const localIp = current?.path?.localIp;
       const isHere = world.nics().some(({ addresses }) => addresses.some(({ ip }) => ip === localIp));
-      if (isOpen && !isHere)
-        session?.abort(new P2pdError("unreachable", `the address ${localIp} is gone from this machine`));
-      else if (isOpen) ping();
-      else if (state === "waiting") {
-        failures = 0;
-        void connect();
-      }
+      hurry();
+      if (current !== undefined && isHere) return pulse.ask(true);
+      if (current !== undefined)
+        giveUp(new P2pdError("unreachable", `the address ${localIp} is gone from this machine`));
+      tryNow();
+    },
+    wake() {
+      if (state === "waiting" && time.now() - triedMs >= TRY_AGAIN_MS) tryNow();
     },
     status() {
       const now = time.now();
+      const { rttMs } = pulse;
       return {
         url: name,
         state,
         sinceMs: Math.round(now - sinceMs),
-        ...(state === "connected" ? { mqtt: version === 5 ? "5" : "3.1.1" } : {}),
+        ...(state === "connected" ? { mqtt: current?.version === 5 ? "5" : "3.1.1" } : {}),
         ...(lastError === undefined ? {} : { error: lastError }),
         ...(state === "waiting" ? { retryInMs: Math.max(0, Math.round(retryAtMs - now)) } : {}),
-        ...(rttMs === undefined ? {} : { rttMs: Math.round(rttMs * 10) / 10 }),
+        ...(rttMs === undefined || current === undefined ? {} : { rttMs: Math.round(rttMs * 10) / 10 }),
         received,
         sent,
       };
     },
     close() {
       if (state === "closed") return;
-      const wasOpen = isOpen;
-      isOpen = false;
-      enter("closed");
+      const open = current;
+      current = undefined;
       retry?.cancel();
-      pingTimer?.cancel();
-      pingDeadline?.cancel();
+      retry = undefined;
+      pulse.stop();
       waiting.clear();
-      if (wasOpen) session?.end();
-      else attempt?.abort(new P2pdError("closed", "signaling was closed"));
+      enter("closed");
+      const reason = new P2pdError("closed", "signaling was closed");
+      trials.drop(reason);
+      for (const [old, end] of replaced) {
+        end.cancel();
+        replaced.delete(old);
+        old.abort(reason);
+      }
+      open?.end();
     },
   };
-  void connect();
+  tryNow();
   return link;
 }

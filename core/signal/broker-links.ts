@@ -19,8 +19,12 @@ export interface BrokerLinksOptions {
   /** Topic that every link hears. */
   readonly inbox: string;
   readonly message: (payload: Uint8Array, via: string) => void;
-  /** After each connection of one of our own brokers. */
-  readonly ownConnected: (link: BrokerLink) => void;
+  /** Names of the NICs that may be used beside the system's choice; absent: all. */
+  readonly interfaces?: readonly string[] | undefined;
+  /** After each connection. */
+  readonly connected: (link: BrokerLink, isOwn: boolean) => void;
+  /** A connection went dead, or is doubted. */
+  readonly lost: () => void;
 }
 
 export interface BrokerLinks {
@@ -29,7 +33,9 @@ export interface BrokerLinks {
   to(brokers: readonly AddressBroker[]): readonly BrokerLink[];
   /** The link of that name, if there is one. */
   named(name: string): BrokerLink | undefined;
-  /** After the network changed. */
+  /** Asks every broker for a sign of life, soon; see `BrokerLink.suspect`. */
+  suspect(): void;
+  /** After a NIC changed. */
   check(): void;
   status(): readonly BrokerStatus[];
   close(): void;
@@ -47,7 +53,9 @@ export function createBrokerLinks(world: World, options: BrokerLinksOptions): Br
   function open(broker: Broker, isOwn: boolean): BrokerLink {
     const link = createBrokerLink(world, {
       broker,
-      ...(isOwn ? { connected: options.ownConnected } : {}),
+      ...(options.interfaces === undefined ? {} : { interfaces: options.interfaces }),
+      connected: (of) => options.connected(of, isOwn),
+      lost: options.lost,
       changed(of) {
         const { url, state, error } = of.status();
         const facts = { broker: url, state, ...(error === undefined ? {} : { error }) };
@@ -104,6 +112,9 @@ export function createBrokerLinks(world: World, options: BrokerLinksOptions): Br
       return [...names].map(([name, broker]) => own.find((link) => link.name === name) ?? borrow(broker));
     },
     named: (name) => links.get(name),
+    suspect() {
+      for (const link of links.values()) link.suspect();
+    },
     check() {
       for (const link of links.values()) link.check();
     },

@@ -11,19 +11,30 @@ import { openWebSocket } from "./websocket-stream.ts";
 const STAGGER_MS = 250;
 const ADDRESSES_MAX = 6;
 
+/** A resolver behind a router that has just come back may be slower than the router. */
+const LOOKUP_PATIENCE_MS = 250;
+
 export interface BrokerStreamOptions {
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
+  /** Name of the NIC to connect by; absent: the system chooses. */
+  readonly device?: string;
+  /** The address at which the broker answered last: tried when its name is not resolved soon, or not at all. */
+  readonly known?: string;
+  /** Called once TCP stands; TLS and WebSocket follow. */
+  readonly reached?: () => void;
 }
 
 /** Rejects with the reason of the last attempt. */
 export async function connectBroker(
   world: World,
   broker: Broker,
-  { timeoutMs, signal }: BrokerStreamOptions,
+  options: BrokerStreamOptions,
 ): Promise<ByteStream> {
-  const ips = interleave(await world.lookup(broker.host)).slice(0, ADDRESSES_MAX);
-  let stream = await firstOf(world, ips, broker.port, timeoutMs, signal);
+  const { timeoutMs, signal } = options;
+  const ips = interleave(await addressesOf(world, broker.host, options.known)).slice(0, ADDRESSES_MAX);
+  let stream = await firstOf(world, ips, broker.port, options);
+  options.reached?.();
   if (broker.scheme === "mqtts" || broker.scheme === "wss") {
     if (world.secureServer === undefined) {
       stream.abort();
@@ -36,6 +47,22 @@ export async function connectBroker(
     stream = await openWebSocket(world, stream, { host, path: broker.path, signal });
   }
   return stream;
+}
+
+async function addressesOf(
+  world: World,
+  host: string,
+  known: string | undefined,
+): Promise<readonly string[]> {
+  const found = world.lookup(host);
+  if (known === undefined) return await found;
+  const { promise: tooLong, resolve } = Promise.withResolvers<readonly string[]>();
+  const timer = world.time.after(LOOKUP_PATIENCE_MS, () => resolve([known]), { background: true });
+  try {
+    return await Promise.race([found.catch(() => [known]), tooLong]);
+  } finally {
+    timer.cancel();
+  }
 }
 
 /** Families in turn, the first address's first. */
@@ -51,8 +78,7 @@ function firstOf(
   world: World,
   ips: readonly string[],
   port: number,
-  timeoutMs: number,
-  signal: AbortSignal,
+  { timeoutMs, signal, device }: BrokerStreamOptions,
 ): Promise<ByteStream> {
   const { promise, resolve, reject } = Promise.withResolvers<ByteStream>();
   const losers = new AbortController();
@@ -66,7 +92,8 @@ function firstOf(
     running++;
     const stagger = world.time.after(STAGGER_MS, step);
     const both = AbortSignal.any([signal, losers.signal]);
-    void world.connectTcp({ remote: { ip, port }, timeoutMs, signal: both }).then(
+    const tied = device === undefined ? {} : { device };
+    void world.connectTcp({ remote: { ip, port }, ...tied, timeoutMs, signal: both }).then(
       (stream) => {
         stagger.cancel();
         if (won) return stream.abort();

@@ -20,8 +20,10 @@ const FIRST_AGAIN_MS = 700;
 const AGAIN_FACTOR = 1.6;
 const SENT_MAX = 10;
 const CORRECTIONS_MAX = 2;
-/** How long a message that needs no answer waits to hear that its time was wrong. */
-const AFTERMATH_MS = 5000;
+/** Then the way to the broker may be dead, or the peer's. */
+const UNANSWERED_MS = 1000;
+/** How long a message that needs no answer waits to hear that its time was wrong, or that its broker was not there. */
+const AFTERMATH_MS = 10_000;
 const SEND_TIMEOUT_MS = 10_000;
 
 export interface OutboxOptions {
@@ -29,6 +31,8 @@ export interface OutboxOptions {
   readonly sealer: () => Promise<Sealing>;
   readonly senders: Senders;
   readonly wallMs: () => number;
+  /** A request that some broker has was not answered for `UNANSWERED_MS`. */
+  readonly unanswered: () => void;
 }
 
 export interface Outbox {
@@ -46,6 +50,8 @@ export interface Outbox {
   ): Promise<SignalMessage>;
   /** Whether a message of that id went to that node and may still be answered. */
   awaits(from: string, messageId: string): boolean;
+  /** A connection to a broker was made anew: what went over the old one may be lost, and goes out again. */
+  reconnected(link: BrokerLink): void;
   /** Takes a message that answers one of ours; false if none waits for it. */
   answered(signal: Delivered): boolean;
   close(reason: P2pdError): void;
@@ -61,6 +67,8 @@ interface Pending {
   readonly sent: Map<number, { readonly wallMs: number; readonly ms: number }>;
   /** Takes back what still waits for a broker. */
   readonly waits: Set<() => void>;
+  /** Brokers that took it. */
+  readonly takenBy: Set<BrokerLink>;
   corrections: number;
   again?: Timer;
   /** A broker has it. */
@@ -69,28 +77,42 @@ interface Pending {
   failed(error: P2pdError): void;
 }
 
-export function createOutbox(world: World, { links, sealer, senders, wallMs }: OutboxOptions): Outbox {
+export function createOutbox(world: World, options: OutboxOptions): Outbox {
+  const { links, sealer, senders, wallMs, unanswered } = options;
   const { time } = world;
   const pendings = new Map<string, Pending>();
 
-  async function transmit(pending: Pending): Promise<void> {
+  async function seal(pending: Pending): Promise<Uint8Array> {
     const sealing = await sealer();
     const ms = time.now();
     const ownWallMs = Math.round(wallMs());
     const at = Math.round(ownWallMs + (senders.clock(pending.to, ms)?.offsetMs ?? 0));
     const text = encodeSignal({ ...pending.body, v: 1, id: pending.messageId, at });
     pending.sent.set(at, { wallMs: ownWallMs, ms });
-    const envelope = await sealing.seal(pending.key, text);
+    return await sealing.seal(pending.key, text);
+  }
+
+  async function transmit(pending: Pending): Promise<void> {
+    const envelope = await seal(pending);
     if (pendings.get(pending.messageId) !== pending) return;
-    const topic = inboxTopic(pending.key);
     for (const stop of pending.waits) stop();
     pending.waits.clear();
     for (const link of links.to(pending.brokers)) {
-      const stop = link.whenConnected(() => {
-        if (link.publish(topic, envelope)) pending.taken();
-      });
-      pending.waits.add(stop);
+      pending.waits.add(link.whenConnected(() => hand(pending, link, envelope)));
+      link.wake();
     }
+  }
+
+  function hand(pending: Pending, link: BrokerLink, envelope: Uint8Array): void {
+    if (!link.publish(inboxTopic(pending.key), envelope)) return;
+    pending.takenBy.add(link);
+    pending.taken();
+  }
+
+  /** The id stays, so that a receiver who has it already does not hear it twice, but answers again. */
+  async function handAgain(pending: Pending, link: BrokerLink): Promise<void> {
+    const envelope = await seal(pending);
+    if (pendings.get(pending.messageId) === pending) hand(pending, link, envelope);
   }
 
   function repeat(pending: Pending, delayMs: number, left: number): void {
@@ -125,6 +147,7 @@ export function createOutbox(world: World, { links, sealer, senders, wallMs }: O
       brokers,
       sent: new Map(),
       waits: new Set(),
+      takenBy: new Set(),
       corrections: 0,
       ...outcome,
     };
@@ -177,8 +200,10 @@ export function createOutbox(world: World, { links, sealer, senders, wallMs }: O
     request(to, brokers, body, { timeoutMs, signal }) {
       return new Promise((resolve, reject) => {
         let isTaken = false;
+        let doubt: Timer | undefined;
         const done = (error?: P2pdError): void => {
           deadline.cancel();
+          doubt?.cancel();
           signal?.removeEventListener("abort", onAbort);
           forget(pending);
           if (error !== undefined) reject(error);
@@ -186,7 +211,10 @@ export function createOutbox(world: World, { links, sealer, senders, wallMs }: O
         const onAbort = (): void => done(new P2pdError("aborted", "the signal was given up"));
         if (signal?.aborted === true) return reject(new P2pdError("aborted", "the signal was given up"));
         const pending = start(to, brokers, body, {
-          taken: () => (isTaken = true),
+          taken() {
+            isTaken = true;
+            doubt ??= time.after(UNANSWERED_MS, unanswered, { background: true });
+          },
           replied(message) {
             resolve(message);
             done();
@@ -201,6 +229,12 @@ export function createOutbox(world: World, { links, sealer, senders, wallMs }: O
         repeat(pending, FIRST_AGAIN_MS, SENT_MAX - 1);
         if (links.to(brokers).length === 0) done(nobody(brokers));
       });
+    },
+    reconnected(link) {
+      for (const pending of pendings.values()) {
+        if (!pending.takenBy.has(link)) continue;
+        handAgain(pending, link).catch((thrown: unknown) => pending.failed(toP2pdError(thrown)));
+      }
     },
     awaits: (from, messageId) => pendings.get(messageId)?.to === from,
     answered({ from, message, arrivedMs, arrivedWallMs }) {

@@ -17,6 +17,7 @@ import { inboxTopic, keyOfNodeId, type SignalIdentity } from "./node-key.ts";
 import { loadMqtt } from "./mqtt-session.ts";
 import { createOutbox } from "./outbox.ts";
 import { createReplies } from "./replies.ts";
+import { createSuspicion } from "./suspicion.ts";
 import { createSealing, type Sealing, signalSuite } from "./sealing.ts";
 import { type ClockOffset, createSenders } from "./senders.ts";
 import { createSignalInbox, type Delivered, type SignalCounters } from "./signal-inbox.ts";
@@ -25,6 +26,8 @@ export interface SignalingOptions {
   readonly identity: SignalIdentity;
   /** URLs of the brokers at which this node listens, `mqtts://broker.example.org:8883`. */
   readonly brokers: readonly string[];
+  /** Names of the NICs that may be used beside the system's choice; absent: all. */
+  readonly interfaces?: readonly string[] | undefined;
   readonly log: Log;
 }
 
@@ -42,6 +45,8 @@ export interface SignalingHandlers {
   message(signal: IncomingSignal): void;
   /** One of our own brokers was lost and is there again: the way to the internet may be another one now. */
   reconnected?(): void;
+  /** A broker's connection went dead without its doing: other ways may be dead too. At most once a second. */
+  lost?(): void;
 }
 
 export interface SendOptions {
@@ -80,6 +85,13 @@ export interface Signaling {
     body: SignalBody,
     options: RequestOptions,
   ): Promise<SignalMessage>;
+  /**
+   * Something suggests that the network has changed, or that the ways to the brokers are dead: a path to a peer has
+   * died, an external address is another one. Every broker is asked for a sign of life, and another connection is made
+   * beside each that does not answer within half a second or four round trips. Followed at once, and at most once a
+   * second: cheap to call.
+   */
+  suspect(): void;
   /** Keeps this address line on our brokers, signed. Throws `too-large`. */
   publishRecord(addressLine: string): void;
   /** The newest record of a node that brokers have. Rejects with `no-such-peer`, `unavailable`, `aborted`. */
@@ -98,7 +110,7 @@ export async function loadSignaling(): Promise<void> {
 /** Starts at once and connects in the background. Throws `bad-argument` for an unreadable broker. */
 export function startSignaling(
   world: World,
-  { identity, brokers, log }: SignalingOptions,
+  { identity, brokers, interfaces, log }: SignalingOptions,
   handlers: SignalingHandlers,
 ): Signaling {
   const { time } = world;
@@ -116,16 +128,30 @@ export function startSignaling(
     own,
     log,
     inbox: inboxTopic(identity.publicKey),
+    interfaces,
     message: (payload, via) => inbox.push(payload, via),
-    ownConnected(link) {
-      if (met.has(link.name)) handlers.reconnected?.();
-      met.add(link.name);
+    connected(link, isOwn) {
+      outbox.reconnected(link);
+      if (!isOwn) return;
       records.connected(link);
       warmUp();
+      const isBack = met.has(link.name);
+      met.add(link.name);
+      if (!isBack) return;
+      // The others need not wait for their time either.
+      suspicion.raise();
+      handlers.reconnected?.();
+    },
+    lost() {
+      suspicion.raise();
+      losses.raise();
     },
   });
+  const suspicion = createSuspicion(time, () => links.suspect());
+  const losses = createSuspicion(time, () => handlers.lost?.());
   const records = createAddressRecords(world, identity, () => links, wallMs);
-  const outbox = createOutbox(world, { links, sealer, senders, wallMs });
+  const unanswered = (): void => suspicion.raise();
+  const outbox = createOutbox(world, { links, sealer, senders, wallMs, unanswered });
   const replies = createReplies(links);
   const inbox = createSignalInbox({
     time,
@@ -198,6 +224,7 @@ export function startSignaling(
       await outbox.send(to, of, body, options);
     },
     request: (to, of, body, options) => outbox.request(to, of, body, options),
+    suspect: () => suspicion.raise(),
     publishRecord: (line) => records.publish(line),
     async fetchRecord(id, options) {
       return records.fetch(id, options);
@@ -210,6 +237,8 @@ export function startSignaling(
     }),
     close() {
       unwatch();
+      suspicion.close();
+      losses.close();
       records.close();
       outbox.close(new P2pdError("closed", "signaling was closed"));
       links.close();

@@ -195,7 +195,11 @@ export function createTcpConnection(options: TcpConnectionOptions): TcpConnectio
     const away = header.sequence - expected;
     if (away < 0 || away > RECEIVE_BUFFER) return;
     if (state === "open") {
-      end(new P2pdError("closed", `${who} was cut off by the other side (ECONNRESET)`));
+      end(
+        new P2pdError("closed", `${who} was cut off by the other side (ECONNRESET)`, {
+          system: "ECONNRESET",
+        }),
+      );
     } else {
       fail("refused", "the connection was reset while it was being made (ECONNRESET)");
     }
