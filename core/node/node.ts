@@ -34,7 +34,8 @@ import type { PortMappingReport } from "./port-mapping-report.ts";
 import { Punching } from "./punching.ts";
 import { resolveTarget } from "./resolve-target.ts";
 import { Services } from "./services.ts";
-import { Signals } from "./signals.ts";
+import type { Signals } from "./signals.ts";
+import { startSignals } from "./start-signals.ts";
 
 const SILENT = createLog({ level: "error", format: "text", wallMs: () => 0, write: () => undefined });
 /** How long `close` waits for the peer before it lets that go on behind it. */
@@ -132,7 +133,24 @@ export class Node implements NodeApi {
         log: options.log ?? SILENT,
         changed: () => node.#networkChanged(),
       });
-      node.#signals = node.#startSignals(options.log ?? SILENT);
+      node.#punching = new Punching(world, {
+        ...config,
+        credentials: identity.credentials,
+        network: node.#network,
+        nat: node.#nat,
+        forwarded: () => node.#portMapping.endpoints(),
+      });
+      node.#signals = startSignals(world, {
+        config,
+        identity,
+        listener: node.#listener,
+        network: node.#network,
+        punching: node.#punching,
+        arrivals: node.#arrivals,
+        log: options.log ?? SILENT,
+        address: () => node.address(),
+        signal: node.#stopping.signal,
+      });
       node.#signals.publish();
       node.#nat.check();
       node.#listener.hear();
@@ -368,32 +386,6 @@ export class Node implements NodeApi {
     const connection = describeConnection(context, pipe, origin);
     this.#connections.put(connection);
     return connection;
-  }
-
-  #startSignals(log: Log): Signals {
-    const { mqttBrokers, strategies, interfaces } = this.#config;
-    const { machineId: machine, credentials } = this.#identity;
-    const [network, nat] = [this.#network, this.#nat];
-    const forwarded = () => this.#portMapping.endpoints();
-    const punching = new Punching(this.#world, { ...this.#config, credentials, network, nat, forwarded });
-    this.#punching = punching;
-    return new Signals(this.#world, {
-      identity: this.#identity,
-      brokers: mqttBrokers,
-      interfaces,
-      log,
-      address: () => this.address(),
-      suspected: () => this.#network.recheck(),
-      connectBack: () => {
-        if (!strategies.includes("reverse")) return undefined;
-        const own = { machine, nics: this.#world.nics(), externals: this.#network.externals };
-        const delayMs = strategies.includes("punch") ? punching.quietMs : 0;
-        return { own, credentials, quic: this.#listener.quic, delayMs, signal: this.#stopping.signal };
-      },
-      punching: () => (strategies.includes("punch") ? punching : undefined),
-      signal: this.#stopping.signal,
-      connected: (session, stream, path) => this.#arrivals.greeted(session, stream, path),
-    });
   }
 
   #emit(event: NodeEvent["event"], data: NodeEvent["data"]): void {

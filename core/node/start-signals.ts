@@ -1,0 +1,48 @@
+/** What signaling needs of a node's other parts, put together: addresses, listeners, punches, what arrives. */
+import type { Log } from "../log.ts";
+import type { World } from "../net/world.ts";
+import type { Arrivals } from "./arrivals.ts";
+import type { Identity } from "./identity.ts";
+import type { Listener } from "./listener.ts";
+import type { Network } from "./network.ts";
+import type { NodeConfig } from "./node-config.ts";
+import type { Punching } from "./punching.ts";
+import { Signals } from "./signals.ts";
+
+export interface SignalsParts {
+  readonly config: NodeConfig;
+  readonly identity: Identity;
+  readonly listener: Listener;
+  readonly network: Network;
+  readonly punching: Punching;
+  readonly arrivals: Arrivals;
+  readonly log: Log;
+  /** Our address line as it is now. */
+  readonly address: () => string;
+  /** Fires when the node stops. */
+  readonly signal: AbortSignal;
+}
+
+/** Throws `bad-argument` for an unreadable broker. */
+export function startSignals(world: World, parts: SignalsParts): Signals {
+  const { config, identity, listener, network, punching, arrivals, log, address, signal } = parts;
+  const { mqttBrokers, strategies, interfaces } = config;
+  const { machineId: machine, credentials } = identity;
+  return new Signals(world, {
+    identity,
+    brokers: mqttBrokers,
+    interfaces,
+    log,
+    address,
+    suspected: () => network.recheck(),
+    connectBack: () => {
+      if (!strategies.includes("reverse")) return undefined;
+      const own = { machine, nics: world.nics(), externals: network.externals };
+      const delayMs = strategies.includes("punch") ? punching.quietMs : 0;
+      return { own, credentials, quic: listener.quic, delayMs, signal };
+    },
+    punching: () => (strategies.includes("punch") ? punching : undefined),
+    signal,
+    connected: (session, stream, path) => arrivals.greeted(session, stream, path),
+  });
+}
