@@ -30,6 +30,7 @@ const EXAMPLE = {
   rttMs: 0.2,
   sent: 0,
   received: 0,
+  cost: { packets: 0, datagrams: 0, syns: 0, stunRequests: 0 },
   timeline: [{ ms: 0.3, strategy: "direct", candidate: "127.0.0.1:20000", event: "connect", detail: "" }],
 };
 

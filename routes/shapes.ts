@@ -35,6 +35,7 @@ export function connectionShape(connection: Connection): Record<string, unknown>
     ...(connection.clock === undefined ? {} : { clock: connection.clock }),
     sent: pipe.sent,
     received: pipe.received,
+    cost: connection.cost,
     timeline: connection.timeline,
   };
 }

@@ -12,6 +12,7 @@ import type { World } from "../net/world.ts";
 import { type BindingResult, bindingRequest } from "../stun/binding.ts";
 import { connectStun, type StunStream } from "../stun/stun-stream.ts";
 import { type HeldPorts, holdPorts } from "./held-ports.ts";
+import type { PunchCost } from "./punch-cost.ts";
 import type { Note } from "./race.ts";
 
 export interface GatherTcpOptions {
@@ -25,6 +26,8 @@ export interface GatherTcpOptions {
   readonly servers: readonly Endpoint[];
   /** For each server; 1,500 ms unless given. */
   readonly timeoutMs?: number;
+  /** Adds what is sent to servers. */
+  readonly cost?: PunchCost | undefined;
   readonly signal: AbortSignal;
   readonly note: Note;
 }
@@ -50,7 +53,7 @@ const TIMEOUT_MS = 1500;
  * nothing stays open then.
  */
 export async function gatherTcpSide(world: GatherWorld, options: GatherTcpOptions): Promise<GatheredTcp> {
-  const { localIp, device, kind, ip, servers, signal, note } = options;
+  const { localIp, device, kind, ip, servers, cost, signal, note } = options;
   const { samples, spare, within } = gatherNeeds(kind);
   const failures: string[] = [];
   let syns = 0;
@@ -71,6 +74,10 @@ export async function gatherTcpSide(world: GatherWorld, options: GatherTcpOption
     if (server === undefined) return gathered();
     try {
       syns += samples;
+      if (cost !== undefined) {
+        cost.syns += samples;
+        cost.stunRequests += samples;
+      }
       const began = world.time.now();
       const sampling = await sample(world, options, server, ports.ports.slice(0, samples));
       const text = sampling.seen.map(({ localPort, externalPort }) => `${localPort} as ${externalPort}`);

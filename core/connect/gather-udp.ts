@@ -12,6 +12,7 @@ import type { UdpSocket, World } from "../net/world.ts";
 import { type BindingResult, bindingRequest } from "../stun/binding.ts";
 import { attachStun } from "../stun/stun-socket.ts";
 import { openPorts } from "./open-ports.ts";
+import type { PunchCost } from "./punch-cost.ts";
 import type { Note } from "./race.ts";
 import type { WarmPort } from "./warm-ports.ts";
 
@@ -26,6 +27,8 @@ export interface GatherUdpOptions {
   readonly servers: readonly Endpoint[];
   /** A port that is mapped already, if there is one. */
   readonly warm?: (() => WarmPort | undefined) | undefined;
+  /** Adds what is sent to servers. */
+  readonly cost: PunchCost;
   readonly signal: AbortSignal;
   readonly note: Note;
 }
@@ -34,8 +37,6 @@ export interface GatheredUdp {
   readonly side: PunchSide;
   /** By local port. */
   readonly sockets: ReadonlyMap<number, UdpSocket>;
-  /** Datagrams that were sent to servers, at least. */
-  readonly asked: number;
   close(): void;
 }
 
@@ -52,7 +53,6 @@ export async function gatherUdpSide(world: GatherWorld, options: GatherUdpOption
   if (warm?.ip === ip) return fromWarm(warm, options);
   warm?.socket.close();
   const failures: string[] = [];
-  let asked = 0;
   // A server that fails has moved the router's counters all the same, so each gets ports of its own.
   for (const server of samples === 0 ? [undefined] : servers) {
     const { localIp, device } = options;
@@ -64,14 +64,12 @@ export async function gatherUdpSide(world: GatherWorld, options: GatherUdpOption
     const gathered = (seen: readonly PunchSample[], at: string): GatheredUdp => ({
       side: { kind, ip: at, samples: seen, spare: ports.slice(samples) },
       sockets: new Map(sockets.map((socket) => [socket.local.port, socket])),
-      asked,
       close,
     });
     if (server === undefined) return gathered([], ip);
     try {
-      asked += samples;
       const began = world.time.now();
-      const seen = await sample(world, sockets.slice(0, samples), server, signal);
+      const seen = await sample(world, sockets.slice(0, samples), server, options);
       if (seen.ip !== ip) throw new P2pdError("protocol", `it sees ${seen.ip}, where others have seen ${ip}`);
       const text = seen.samples.map((one) => `${one.localPort} as ${one.externalPort}`).join(", ");
       const ms = (world.time.now() - began).toFixed(0);
@@ -102,7 +100,6 @@ function fromWarm(
   return {
     side: { kind, ip, samples: [seen], spare: [] },
     sockets: new Map([[localPort, socket]]),
-    asked: 0,
     close: () => socket.close(),
   };
 }
@@ -112,7 +109,7 @@ async function sample(
   world: GatherWorld,
   sockets: readonly UdpSocket[],
   server: Endpoint,
-  signal: AbortSignal,
+  { signal, cost }: GatherUdpOptions,
 ): Promise<{ readonly samples: readonly PunchSample[]; readonly ip: string }> {
   const answers = await Promise.all(
     sockets.map(async (socket): Promise<BindingResult> => {
@@ -120,6 +117,7 @@ async function sample(
       try {
         return await bindingRequest(stun, server, { timeoutMs: TIMEOUT_MS, rtoMs: RTO_MS, signal });
       } finally {
+        cost.stunRequests += stun.counters.sent + stun.counters.retransmitted;
         stun.close();
       }
     }),

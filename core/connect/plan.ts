@@ -31,6 +31,8 @@ export interface OwnNetworks {
   readonly nics: readonly Nic[];
   /** Our external addresses, as far as they are known. */
   readonly externals: readonly string[];
+  /** Behind a NAT whose next port depends on the last packet of this host: nothing may be sent once a punch has begun. */
+  readonly chained?: boolean;
 }
 
 export interface DirectCandidate {
@@ -111,7 +113,8 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   for (const nic of peer.nics.filter((near) => behindSame(near) && near.address !== near.external))
     add(nic.address, nic.port, "behind the same external address", true);
   for (const nic of byTurns(peer.nics.filter(({ family }) => hasFamily(family, own.nics)))) {
-    const afterMs = nic.nat === "open-internet" || nic.nat === "unknown" ? 0 : SHUT_AFTER_MS;
+    const isShut = nic.nat !== "open-internet" && nic.nat !== "unknown";
+    const afterMs = isShut && own.chained !== true ? SHUT_AFTER_MS : 0;
     if (nic.external !== undefined) add(nic.external, nic.port, "external address", false, afterMs);
     else if (scopeOf(nic.address) === "public") add(nic.address, nic.port, "public address", false, afterMs);
   }

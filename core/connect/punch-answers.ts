@@ -5,11 +5,13 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import type { Address } from "../wire/address.ts";
+import { PUNCH_BUDGET, type PunchBudget, smallerBudget } from "../nat/punch-budget.ts";
 import { probeKey } from "../wire/punch-probe.ts";
 import type { AnswerBody, OfferBody } from "../wire/signal-message.ts";
 import type { SignalPunch } from "../wire/signal-punch.ts";
+import { budgetLeft, noCost, type PunchCost } from "./punch-cost.ts";
 import { MAX_AT_ONCE, MAX_OF_PEER } from "./punch-limits.ts";
-import { placeFor, type PunchPlace, refuseTarget } from "./punch-pairs.ts";
+import { placeFor, type PunchPlace, refuseTarget, withinSockets } from "./punch-pairs.ts";
 import {
   gatherPair,
   type PairOfSides,
@@ -37,9 +39,23 @@ export interface AnswerOptions {
   readonly note: Note;
   /** Sends our answer; resolves when it is on its way, or cannot be. */
   readonly reply: (answer: Omit<AnswerBody, "type" | "request">) => Promise<void>;
-  /** A path on which the peer has proved its key. Resolves when it has greeted on it, rejects when it leaves. */
-  readonly accepted: (path: PunchedPath) => Promise<void>;
+  /**
+   * A path on which the peer has proved its key, and what we have sent for this open, which still counts. Resolves when
+   * the peer has greeted on it, rejects when it leaves.
+   */
+  readonly accepted: (path: PunchedPath, cost: PunchCost) => Promise<void>;
 }
+
+/** What a peer's open, of which there may be several punches, has taken of us. */
+interface Open {
+  readonly beganMs: number;
+  readonly cost: PunchCost;
+  /** What both sides allowed when it began. */
+  readonly budget: PunchBudget;
+}
+
+/** Opens that are remembered. */
+const MAX_OPENS = 256;
 
 interface UnderWay {
   readonly from: string;
@@ -50,6 +66,8 @@ export class PunchAnswers {
   readonly #options: PunchAnswersOptions;
   /** By request. */
   readonly #underWay = new Map<string, UnderWay>();
+  /** By peer and open, the oldest first. */
+  readonly #opens = new Map<string, Open>();
 
   constructor(options: PunchAnswersOptions) {
     this.#options = options;
@@ -87,46 +105,53 @@ export class PunchAnswers {
     }
   }
 
+  #openOf(from: string, word: string, theirs: PunchBudget): Open {
+    const name = `${from} ${word}`;
+    const { world, budget } = this.#options;
+    const began = { beganMs: world.time.now(), cost: noCost(), budget: smallerBudget(budget, theirs) };
+    const open = this.#opens.get(name) ?? began;
+    if (this.#opens.size >= MAX_OPENS && !this.#opens.has(name))
+      this.#opens.delete(this.#opens.keys().next().value as string);
+    this.#opens.set(name, open);
+    return open;
+  }
+
   async #punch(options: AnswerOptions, stopping: AbortController): Promise<void> {
-    const { offer, peerKey, reply } = options;
+    const { from, offer, peerKey, reply } = options;
+    const { world } = this.#options;
     const reasons: string[] = [];
     const note: Note = (event, detail) => {
       if (event === "left out" || event === "not gathered") reasons.push(detail);
       options.note(event, detail);
     };
     const { signal } = stopping;
-    const { secret, pairs: offered } = offer.punch;
+    const { secret, pairs: offered, budget: theirs = PUNCH_BUDGET } = offer.punch;
+    const { cost, beganMs, budget } = this.#openOf(from, offer.punch.open ?? offer.request, theirs);
     const transports: readonly Transport[] =
       offer.transport === undefined ? ["udp", "tcp"] : [offer.transport];
     const places = await this.#options.places();
+    const meant = offered.map((pair) => {
+      const place = placeFor(places, pair);
+      const near = pair.near === true;
+      const ips = [pair.udp?.ip, pair.tcp?.ip].filter((ip) => ip !== undefined);
+      if (place === undefined || ips.length === 0) return undefined;
+      const [refusal] = ips.flatMap((ip) => refuseTarget(ip, near, place, options.peer) ?? []);
+      if (refusal === undefined) return { pair, place, near };
+      note("left out", refusal);
+      return undefined;
+    });
     const own = await Promise.all(
-      offered.map(async (pair): Promise<PairOfSides | undefined> => {
-        const place = placeFor(places, pair);
-        const near = pair.near === true;
-        const ips = [pair.udp?.ip, pair.tcp?.ip].filter((ip) => ip !== undefined);
-        if (place === undefined || ips.length === 0) return undefined;
-        const [refusal] = ips.flatMap((ip) => refuseTarget(ip, near, place, options.peer) ?? []);
-        if (refusal !== undefined) {
-          note("left out", refusal);
-          return undefined;
-        }
+      withinSockets(meant, budget.sockets).map(async (one): Promise<PairOfSides | undefined> => {
+        if (one === undefined) return undefined;
+        const { pair, place, near } = one;
         const wanted = transports.filter((transport) => pair[transport] !== undefined);
         const isTcpWorthIt = pair.udp === undefined || place.profile?.udp.type === "blocked";
-        const gathering = {
-          place,
-          near,
-          transports: wanted,
-          isTcpWorthIt,
-          isWarmWelcome: true,
-          signal,
-          note,
-        };
+        const terms = { isTcpWorthIt, isWarmWelcome: true, cost, signal, note };
+        const gathering = { place, near, transports: wanted, ...terms };
         return { own: await gatherPair(this.#options, gathering), theirs: pair };
       }),
     );
-    const ownSecret = this.#options.world
-      .randomBytes(16)
-      .toBase64({ alphabet: "base64url", omitPadding: true });
+    const ownSecret = world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
     // With no plan the caller still gets our side: it tells the same reason from it.
     const sides = own.map((pair) => (pair === undefined ? {} : sidesOf(pair.own)));
     const hasSide = sides.some(({ udp, tcp }) => (udp ?? tcp) !== undefined);
@@ -138,10 +163,11 @@ export class PunchAnswers {
     }
     // The caller's packets come a round trip later at the earliest, so that ours still go first, though opening a QUIC
     // endpoint takes this machine some milliseconds, which the answer does not wait for.
+    const left = budgetLeft(budget, cost, world.time.now() - beganMs);
     await reply({
       accepted: true,
       address: this.#options.address(),
-      punch: { secret: ownSecret, pairs: sides },
+      punch: { secret: ownSecret, budget: left, pairs: sides },
     });
     const { running, impossible } = runPlans(
       this.#options,
@@ -150,11 +176,13 @@ export class PunchAnswers {
         role: "called",
         peerKey,
         key: probeKey(offer.request, secret, ownSecret),
+        budget: smallerBudget(left, theirs),
+        cost,
         signal,
         note,
         accepted: (path) => {
           note("accepted", path.candidate);
-          options.accepted(path).then(
+          options.accepted(path, cost).then(
             () => stopping.abort(),
             (thrown: unknown) => note("lost", toP2pdError(thrown).message),
           );

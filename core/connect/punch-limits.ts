@@ -1,9 +1,8 @@
-/** The budget of punches: what one open may cost a router, and what a peer may have us do. See docs/punching.md. */
+/**
+ * What is fixed of what a punch may cost, and what a peer may have us do; what settings decide is in
+ * `core/nat/punch-budget.ts`. See docs/punching.md.
+ */
 
-/** Datagrams to the peer in one punch over UDP, all pairs together. */
-export const MAX_PACKETS = 4096;
-/** UDP sockets at once in one punch. */
-export const MAX_SOCKETS = 320;
 /** Between two datagrams of a search: 500 a second. */
 export const SEARCH_PACE_MS = 2;
 /** How long a punch over UDP goes on from its first datagram, by the plan's method. */
@@ -15,6 +14,9 @@ export const MAX_OF_PEER = 4;
 export const MAX_AT_ONCE = 32;
 /** Punches with fresh samples in one open. */
 export const MAX_ROUNDS = 3;
+
+/** With less than this left of a budget no further punch is begun. */
+export const LEAST_PACKETS = 64;
 
 /** Connection attempts in one punch over TCP; in a search. */
 export const MAX_SYNS = 128;

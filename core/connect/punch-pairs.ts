@@ -3,6 +3,7 @@
  * to: pure decisions.
  */
 import { type Family, familyOf, inPrefix, scopeOf } from "../ip.ts";
+import { gatherNeeds } from "../nat/gather-needs.ts";
 import type { NatProfile } from "../nat/nat-kind.ts";
 import type { Address, AddressNic } from "../wire/address.ts";
 import { PUNCH_MAX_PAIRS, type SignalPunchPair } from "../wire/signal-punch.ts";
@@ -41,6 +42,23 @@ export function choosePairs(places: readonly PunchPlace[], peer: Address): reado
     .filter((pair) => pair !== undefined)
     .filter(({ near, place }) => near || place.profile !== undefined)
     .slice(0, PUNCH_MAX_PAIRS);
+}
+
+/** The first of these, and of the others as many as have room in `sockets` together; undefined in place of the rest. */
+export function withinSockets<T extends Pick<PunchPair, "place" | "near">>(
+  pairs: readonly (T | undefined)[],
+  sockets: number,
+): readonly (T | undefined)[] {
+  let used = 0;
+  return pairs.map((pair) => {
+    if (pair === undefined) return undefined;
+    const { udp } = pair.place.profile ?? {};
+    const needs = pair.near || udp === undefined ? undefined : gatherNeeds(udp);
+    const count = needs === undefined ? 1 : needs.samples + needs.spare;
+    if (used > 0 && used + count > sockets) return undefined;
+    used += count;
+    return pair;
+  });
 }
 
 /** The entry of a port that a router forwards names no address of the peer's own: there is nothing to punch from. */

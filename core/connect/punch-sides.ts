@@ -6,13 +6,15 @@ import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, familyOf } from "../ip.ts";
 import { gatherNeeds } from "../nat/gather-needs.ts";
 import { type NatKind, UNTRANSLATED } from "../nat/nat-kind.ts";
+import type { PunchBudget } from "../nat/punch-budget.ts";
 import { planPunch } from "../nat/plan-punch.ts";
 import { type PunchPart, type PunchPlan, type PunchSide, UNKNOWN_PORT } from "../nat/punch-plan.ts";
 import type { Credentials, SecureStream, World } from "../net/world.ts";
 import type { SignalPunchPair } from "../wire/signal-punch.ts";
 import { type GatheredTcp, gatherTcpSide } from "./gather-tcp.ts";
 import { type GatheredUdp, gatherUdpSide } from "./gather-udp.ts";
-import { MAX_PACKETS } from "./punch-limits.ts";
+import type { PunchCost } from "./punch-cost.ts";
+import { MAX_SEARCH_SYNS, MAX_SYNS, PUNCH_TCP_MS } from "./punch-limits.ts";
 import type { PunchPlace } from "./punch-pairs.ts";
 import { punchTcp } from "./punch-tcp.ts";
 import { punchUdp } from "./punch-udp.ts";
@@ -29,6 +31,8 @@ export interface PunchSetting {
   readonly servers: (family: 4 | 6) => Promise<readonly Endpoint[]>;
   /** Takes over the port that was kept warm at a place, if there is one. */
   readonly warm: (place: PunchPlace) => WarmPort | undefined;
+  /** What one open may cost this side. */
+  readonly budget: PunchBudget;
 }
 
 export interface PunchedPath {
@@ -55,6 +59,8 @@ export interface GatherPairOptions {
   readonly isTcpWorthIt: boolean;
   /** Whether a sample that was taken before will do. */
   readonly isWarmWelcome: boolean;
+  /** Adds what is sent to servers. */
+  readonly cost: PunchCost;
   readonly signal: AbortSignal;
   readonly note: Note;
 }
@@ -62,12 +68,12 @@ export interface GatherPairOptions {
 /** Gathers what can be; what cannot is told. Rejects with `aborted`. */
 export async function gatherPair(
   { world, servers, warm }: PunchSetting,
-  { place, near, transports, isTcpWorthIt, isWarmWelcome, signal, note }: GatherPairOptions,
+  { place, near, transports, isTcpWorthIt, isWarmWelcome, cost, signal, note }: GatherPairOptions,
 ): Promise<GatheredPair> {
   const { ip: localIp, device, profile } = place;
   const external = profile?.external ?? localIp;
   const known = near ? [] : await servers(familyOf(localIp));
-  const common = { localIp, device, signal, note, ip: near ? localIp : external };
+  const common = { localIp, device, cost, signal, note, ip: near ? localIp : external };
   const attempt = async <T>(name: string, gather: () => Promise<T> | undefined): Promise<T | undefined> => {
     try {
       return await gather();
@@ -124,6 +130,10 @@ export interface RunPlansOptions {
   readonly peerKey: Uint8Array;
   /** Of the probes. */
   readonly key: Uint8Array;
+  /** What both sides allow for these plans. */
+  readonly budget: PunchBudget;
+  /** Adds what is sent. */
+  readonly cost: PunchCost;
   readonly signal: AbortSignal;
   readonly note: Note;
   /** Of the called side: a path on which the caller has proved its key. */
@@ -145,13 +155,13 @@ export function runPlans(
   pairs: readonly PairOfSides[],
   options: RunPlansOptions,
 ): { readonly running: readonly Promise<PunchedPath>[]; readonly impossible: readonly string[] } {
-  const { role, note } = options;
+  const { role, budget, note } = options;
   const impossible: string[] = [];
   const jobs = pairs.flatMap((pair) =>
     (["udp", "tcp"] as const).flatMap((transport): Job[] => {
       const [own, theirs] = [pair.own[transport], pair.theirs[transport]];
       if (own === undefined || theirs === undefined) return [];
-      const plan = planFor(role, transport, own.side, theirs);
+      const plan = planFor(role, transport, own.side, theirs, budget);
       if (typeof plan !== "string") return [{ pair, transport, plan, remoteIp: theirs.ip }];
       note("impossible", plan);
       impossible.push(plan);
@@ -168,12 +178,12 @@ export function runPlans(
     note("left out", `a search over ${transport.toUpperCase()}, beside a plan that costs less`);
     pair.own[transport]?.close();
   }
+  const packets = Math.floor(budget.packets / chosen.length);
   const running = chosen.map((job) => {
     const [part] = partsOf(role, job.plan);
     note("predicted", describePlan(job.transport.toUpperCase(), job.plan, part, job.remoteIp));
-    return job.transport === "udp"
-      ? runUdp(setting, job, options, Math.floor(MAX_PACKETS / chosen.length))
-      : runTcp(setting, job, options);
+    const share = { ...options, budget: { ...budget, packets } };
+    return job.transport === "udp" ? runUdp(setting, job, share) : runTcp(setting, job, share);
   });
   return { running, impossible };
 }
@@ -188,8 +198,7 @@ interface Job {
 async function runUdp(
   { world, credentials }: PunchSetting,
   { pair: { own }, plan, remoteIp }: Job,
-  { role, peerKey, key, signal, note, accepted }: RunPlansOptions,
-  maxPackets: number,
+  { role, peerKey, key, budget, cost, signal, note, accepted }: RunPlansOptions,
 ): Promise<PunchedPath> {
   const [part, other] = partsOf(role, plan);
   const { stream, candidate, rttMs, packets } = await punchUdp(world, {
@@ -204,7 +213,8 @@ async function runUdp(
     key,
     credentials,
     expectedKey: peerKey,
-    maxPackets,
+    budget,
+    cost,
     signal,
     note,
     accepted: (path) => accepted?.({ ...path, transport: "udp" }),
@@ -216,7 +226,7 @@ async function runUdp(
 async function runTcp(
   { world, credentials }: PunchSetting,
   { pair: { own }, plan, remoteIp }: Job,
-  { role, peerKey, signal, note, accepted }: RunPlansOptions,
+  { role, peerKey, budget, cost, signal, note, accepted }: RunPlansOptions,
 ): Promise<PunchedPath> {
   const [part] = partsOf(role, plan);
   const gathered = own.tcp as GatheredTcp;
@@ -230,6 +240,9 @@ async function runTcp(
     ports: gathered.ports,
     // A server is about halfway.
     rttMs: gathered.rttMs === undefined ? undefined : 2 * gathered.rttMs,
+    maxSyns: Math.min(budget.packets, plan.method === "search" ? MAX_SEARCH_SYNS : MAX_SYNS),
+    timeoutMs: Math.min(budget.ms, PUNCH_TCP_MS[plan.method]),
+    cost,
     credentials,
     expectedKey: peerKey,
     signal,
@@ -250,8 +263,10 @@ function planFor(
   protocol: Transport,
   own: PunchSide,
   theirs: PunchSide,
+  budget: PunchBudget,
 ): PunchPlan | string {
-  const plan = role === "caller" ? planPunch(protocol, own, theirs) : planPunch(protocol, theirs, own);
+  const [caller, called] = role === "caller" ? [own, theirs] : [theirs, own];
+  const plan = planPunch(protocol, caller, called, budget);
   return "impossible" in plan ? plan.impossible : plan;
 }
 

@@ -8,6 +8,7 @@ import { formatEndpoint } from "../ip.ts";
 import type { PunchPart, PunchPlan, PunchShot } from "../nat/punch-plan.ts";
 import type { ByteStream, Credentials, SecureStream, Timer, World } from "../net/world.ts";
 import { type HeldPorts, holdPorts } from "./held-ports.ts";
+import type { PunchCost } from "./punch-cost.ts";
 import { MAX_SEARCH_SYNS, MAX_SYNS, PUNCH_TCP_MS } from "./punch-limits.ts";
 import {
   createPunchTcpMachine,
@@ -38,6 +39,8 @@ export interface PunchTcpOptions {
   readonly timeoutMs?: number | undefined;
   /** As `MAX_SYNS` and `MAX_SEARCH_SYNS` have it unless given. */
   readonly maxSyns?: number | undefined;
+  /** Adds what was sent, when it is over. */
+  readonly cost?: PunchCost | undefined;
   readonly signal: AbortSignal;
   readonly note: Note;
 }
@@ -124,6 +127,7 @@ function punch(
     timer?.cancel();
     guard.cancel();
     options.signal.removeEventListener("abort", giveUp);
+    if (options.cost !== undefined) options.cost.syns += machine.counts.syns;
     settle();
     stopping.abort();
     for (const stream of holes.values()) stream.abort();

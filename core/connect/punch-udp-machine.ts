@@ -40,6 +40,8 @@ export interface UdpPunchMachineOptions {
   /** Of the other. */
   readonly other: PunchPart;
   readonly maxPackets: number;
+  /** The method's time unless that is shorter. */
+  readonly maxMs?: number;
 }
 
 /** One socket; those of `ANY_PORT` are opened when they first send. */
@@ -146,7 +148,8 @@ export class UdpPunchMachine {
   }
 
   get #lifeMs(): number {
-    return PUNCH_MS[this.#options.method];
+    const { method, maxMs = Number.POSITIVE_INFINITY } = this.#options;
+    return Math.min(PUNCH_MS[method], maxMs);
   }
 
   #goDirect(nowMs: number, actions: UdpPunchAction[]): void {

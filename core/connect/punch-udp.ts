@@ -5,12 +5,13 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { formatEndpoint } from "../ip.ts";
+import type { PunchBudget } from "../nat/punch-budget.ts";
 import { ANY_PORT, type PunchPart, type PunchPlan, UNKNOWN_PORT } from "../nat/punch-plan.ts";
 import type { Credentials, QuicEndpoint, QuicPath, Timer, UdpSocket, World } from "../net/world.ts";
 import { decodeProbe, encodeProbe } from "../wire/punch-probe.ts";
 import type { GatheredUdp } from "./gather-udp.ts";
 import { ownPath } from "./owned-path.ts";
-import { MAX_PACKETS, MAX_SOCKETS } from "./punch-limits.ts";
+import type { PunchCost } from "./punch-cost.ts";
 import { type UdpPunchAction, UdpPunchMachine } from "./punch-udp-machine.ts";
 import type { Note } from "./race.ts";
 
@@ -30,8 +31,10 @@ export interface PunchUdpOptions {
   readonly credentials: Credentials;
   /** Compressed key that the peer must prove. */
   readonly expectedKey: Uint8Array;
-  /** Datagrams at most; 4,096 unless given. */
-  readonly maxPackets?: number | undefined;
+  /** For this punch alone. */
+  readonly budget: PunchBudget;
+  /** Adds what is sent. */
+  readonly cost: PunchCost;
   readonly signal: AbortSignal;
   readonly note: Note;
   /** Of the called side: the caller's paths, of which one will greet. Each lives on when the punch ends. */
@@ -90,9 +93,10 @@ class UdpPunch {
     this.#world = world;
     this.#options = options;
     this.#beganMs = world.time.now();
-    const { role, method, part, other, maxPackets = MAX_PACKETS, gathered } = options;
-    this.#machine = new UdpPunchMachine({ role, method, part, other, maxPackets }, this.#beganMs);
-    this.#places = this.#machine.slots.slice(0, MAX_SOCKETS).map(({ localPort }, slot) => {
+    const { role, method, part, other, budget, gathered } = options;
+    const { packets: maxPackets, sockets, ms: maxMs } = budget;
+    this.#machine = new UdpPunchMachine({ role, method, part, other, maxPackets, maxMs }, this.#beganMs);
+    this.#places = this.#machine.slots.slice(0, sockets).map(({ localPort }, slot) => {
       const socket = gathered.sockets.get(localPort);
       const place: Place = { chain: { now: Promise.resolve() }, localPort, socket };
       if (socket !== undefined) this.#listenTo(slot, socket);
@@ -148,6 +152,7 @@ class UdpPunch {
     const bytes = encodeProbe({ from: role, kind, number }, key);
     const place = this.#places[slot];
     if (place === undefined) return;
+    this.#options.cost.datagrams++;
     const isFirst = place.socket === undefined;
     if (!isFirst) place.socket?.send(bytes, { ip: remoteIp, port: to });
     else {

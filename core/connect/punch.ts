@@ -4,13 +4,15 @@
  * tried again with fresh samples, as counters of routers are advanced by others too.
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
+import { PUNCH_BUDGET, type PunchBudget, smallerBudget } from "../nat/punch-budget.ts";
 import { probeKey } from "../wire/punch-probe.ts";
 import type { AnswerBody } from "../wire/signal-message.ts";
 import { type Address, decodeAddress } from "../wire/address.ts";
 import type { Signaling } from "../signal/signaling.ts";
 import { pause } from "./pause.ts";
-import { MAX_ROUNDS } from "./punch-limits.ts";
-import { choosePairs, type PunchPlace, refuseTarget } from "./punch-pairs.ts";
+import { budgetLeft, type PunchCost } from "./punch-cost.ts";
+import { LEAST_PACKETS, MAX_ROUNDS } from "./punch-limits.ts";
+import { choosePairs, type PunchPlace, refuseTarget, withinSockets } from "./punch-pairs.ts";
 import {
   type GatheredPair,
   gatherPair,
@@ -35,10 +37,20 @@ export interface PunchOptions extends PunchSetting {
   readonly transports: readonly Transport[];
   /** So long direct attempts have the field: where they are near, signals are not worth their cost. */
   readonly delayMs: number;
+  /** Adds what is sent. */
+  readonly cost: PunchCost;
 }
 
 /** A round that begins later than this before the end of the race would not come to anything. */
 const MIN_ROUND_MS = 1000;
+
+/** What the punches of one open have in common. */
+interface Open {
+  readonly word: string;
+  readonly beganMs: number;
+  /** What both sides allow for all of it, once the peer has answered. */
+  agreed?: PunchBudget;
+}
 
 export function punchAttempt(options: PunchOptions): Attempt {
   return {
@@ -46,16 +58,20 @@ export function punchAttempt(options: PunchOptions): Attempt {
     candidate: "by signal",
     leadMs: 0,
     run: async (context) => {
-      await pause(options.world, options.delayMs, context.signal);
+      const { world, delayMs, cost } = options;
+      await pause(world, delayMs, context.signal);
+      const open: Open = { word: randomWord(options), beganMs: world.time.now() };
       for (let round = 1; ; round++) {
         // A server's answer over TCP comes a round trip later: no punch over UDP waits for it.
         const isTcpWorthIt = round > 1 || (await isUdpHopeless(options));
         try {
-          return await punchOnce(options, { isTcpWorthIt, isWarmWelcome: round === 1 }, context);
+          return await punchOnce(options, { isTcpWorthIt, isWarmWelcome: round === 1 }, open, context);
         } catch (thrown) {
           const error = toP2pdError(thrown, "connect-failed");
           const more = !isTcpWorthIt && options.transports.includes("tcp") && error.code === "unavailable";
-          const again = (more || error.code === "connect-failed") && context.leftMs() > MIN_ROUND_MS;
+          const left = budgetLeft(open.agreed ?? options.budget, cost, world.time.now() - open.beganMs);
+          const isTime = Math.min(left.ms, context.leftMs()) > MIN_ROUND_MS && left.packets >= LEAST_PACKETS;
+          const again = (more || error.code === "connect-failed") && isTime;
           if (!again || round >= MAX_ROUNDS || context.signal.aborted) throw error;
           context.note("again", `${error.message}; with fresh samples`);
         }
@@ -72,9 +88,10 @@ async function isUdpHopeless({ transports, places, peer }: PunchOptions): Promis
 async function punchOnce(
   options: PunchOptions,
   wanted: Pick<GatherPairOptions, "isTcpWorthIt" | "isWarmWelcome">,
+  open: Open,
   context: AttemptContext,
 ): Promise<Path> {
-  const { world, peer, signaling } = options;
+  const { world, peer, signaling, cost } = options;
   const { note, leftMs } = context;
   const request = randomWord(options);
   const secret = randomWord(options);
@@ -86,18 +103,22 @@ async function punchOnce(
   let gathered: readonly GatheredPair[] = [];
   let isAsked = false;
   try {
-    const chosen = choosePairs(await options.places(), peer);
+    const all = choosePairs(await options.places(), peer);
+    const chosen = withinSockets(all, (open.agreed ?? options.budget).sockets).filter(
+      (pair) => pair !== undefined,
+    );
     if (chosen.length === 0) throw new P2pdError("unavailable", whyNoPairs(peer));
     gathered = await Promise.all(
       chosen.map(({ place, near }) => {
         const { transports } = options;
-        return gatherPair(options, { place, near, transports, ...wanted, signal, note });
+        return gatherPair(options, { place, near, transports, ...wanted, cost, signal, note });
       }),
     );
     if (gathered.every(({ udp, tcp }) => (udp ?? tcp) === undefined))
       throw new P2pdError("unavailable", "there is no port to punch from (see the timeline)");
     isAsked = true;
     const began = world.time.now();
+    const left = budgetLeft(open.agreed ?? options.budget, cost, began - open.beganMs);
     note("offering", `${gathered.length} pairs of addresses`);
     const reply = await signaling.request(
       peer.id,
@@ -110,6 +131,8 @@ async function punchOnce(
         ...(options.transports.length === 1 ? { transport: options.transports[0] as Transport } : {}),
         punch: {
           secret,
+          open: open.word,
+          budget: left,
           pairs: gathered.map((pair, i) => ({
             to: chosen[i]?.to as string,
             ...(pair.near ? { near: true } : {}),
@@ -120,12 +143,16 @@ async function punchOnce(
       { timeoutMs: leftMs(), signal },
     );
     const { punch, address } = readAnswer(reply as AnswerBody);
+    const allowed = punch.budget ?? PUNCH_BUDGET;
+    open.agreed ??= smallerBudget(options.budget, allowed);
     note("answered", `after ${(world.time.now() - began).toFixed(0)} ms`);
     const pairs = pairUp(gathered, punch.pairs, fresher(peer, address), note);
     const { running, impossible } = runPlans(options, pairs, {
       role: "caller",
       peerKey: options.peerKey,
       key: probeKey(request, secret, punch.secret),
+      budget: smallerBudget(left, allowed),
+      cost,
       signal,
       note,
     });

@@ -6,6 +6,7 @@
 import { type CountedPorts, foresee, type KnownPort, type Outlook } from "./foresee.ts";
 import { translates, WINDOW } from "./gather-needs.ts";
 import type { NatKind } from "./nat-kind.ts";
+import { PUNCH_BUDGET, type PunchBudget } from "./punch-budget.ts";
 import {
   ANY_PORT,
   type NoPunch,
@@ -36,12 +37,14 @@ interface Meeting {
 
 /**
  * The plan of one protocol between these two sides; the same for both of them.
- * `search` over TCP costs as many sockets as over UDP: it is for pairs that have no plan over UDP.
+ * `search` over TCP costs as many sockets as over UDP: it is for pairs that have no plan over UDP. `budget` is what both
+ * sides allow.
  */
 export function planPunch(
   protocol: "udp" | "tcp",
   caller: PunchSide,
   called: PunchSide,
+  budget: PunchBudget = PUNCH_BUDGET,
 ): PunchPlan | NoPunch {
   const name = protocol.toUpperCase();
   const hairpins = throughOneRouter(caller, called);
@@ -59,7 +62,7 @@ export function planPunch(
     views.push({ outlook, admits: admitted(side.kind) });
   }
   const [a, b] = views as [View, View];
-  const meeting = meet(a, b) ?? swap(meet(b, a));
+  const meeting = meet(a, b, budget) ?? swap(meet(b, a, budget));
   if (meeting === undefined) return { impossible: whyNot(a.outlook, b.outlook) };
   return {
     method: meeting.method,
@@ -89,7 +92,7 @@ function swap(meeting: Meeting | undefined): Meeting | undefined {
 }
 
 /** The rules, each in one order of the sides: the other order is the caller's affair. */
-function meet(x: View, y: View): Meeting | undefined {
+function meet(x: View, y: View, budget: PunchBudget): Meeting | undefined {
   const [from, to] = [x.outlook, y.outlook];
   if (from.as === "known" && to.as === "known") {
     const parts = [aim(from, [to.port]), aim(to, [from.port])] as const;
@@ -110,7 +113,7 @@ function meet(x: View, y: View): Meeting | undefined {
     return { method: "window", parts, probability: from.probability * to.probability };
   }
   if (from.as === "known" && from.holds && to.as === "random" && x.admits === "endpoint") {
-    const { known, random, probability } = planSearch(from, to);
+    const { known, random, probability } = planSearch(from, to, budget);
     return { method: "search", parts: [known, random], probability: from.probability * probability };
   }
   return undefined;

@@ -4,6 +4,7 @@
  * was given (the birthday paradox). How many of each is decided here; the arithmetic is in docs/punching.md.
  */
 import type { KnownPort, RandomPorts } from "./foresee.ts";
+import { PUNCH_BUDGET, type PunchBudget } from "./punch-budget.ts";
 import { ANY_PORT, type PunchPart, UNKNOWN_PORT } from "./punch-plan.ts";
 
 /** More mappings than that at once are an imposition on the router. */
@@ -20,16 +21,25 @@ export interface SearchPlan {
   readonly reason: string;
 }
 
+/** Answers, and probes after a connection that failed, need some packets too. */
+const RESERVE = 64;
+
 /** Full range: 256 sockets and 2,520 probes, of which 252 are needed in the mean. */
-export function planSearch(known: KnownPort, random: RandomPorts): SearchPlan {
+export function planSearch(
+  known: KnownPort,
+  random: RandomPorts,
+  budget: Pick<PunchBudget, "packets" | "sockets"> = PUNCH_BUDGET,
+): SearchPlan {
   const [low, high] = random.range;
   const size = high - low + 1;
   const sockets = Math.min(
     SEARCH_SOCKETS,
+    budget.sockets,
     size,
     Math.max(FEWEST_SOCKETS, Math.ceil(Math.sqrt(DEPTH * size))),
   );
-  const probes = Math.min(size, Math.ceil((DEPTH * size) / sockets));
+  const affordable = Math.max(0, budget.packets - RESERVE);
+  const probes = Math.min(size, affordable, Math.ceil((DEPTH * size) / sockets));
   const ports = spread(low, size, probes);
   return {
     known: {

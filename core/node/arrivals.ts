@@ -89,7 +89,7 @@ export class Arrivals {
   async greeted(
     session: Session,
     stream: SecureStream,
-    path: Pick<Arrival, "strategy" | "transport" | "rttMs" | "beganAt" | "timeline">,
+    path: Pick<Arrival, "strategy" | "transport" | "rttMs" | "beganAt" | "timeline" | "cost">,
   ): Promise<void> {
     const hello = await session.hello;
     if ("token" in hello) {
@@ -123,7 +123,17 @@ export class Arrivals {
   }
 
   #incoming(
-    { session, channel: bare, cipher, transport, strategy, rttMs, beganAt, timeline: before = [] }: Arrival,
+    {
+      session,
+      channel: bare,
+      cipher,
+      transport,
+      strategy,
+      rttMs,
+      beganAt,
+      cost,
+      timeline: before = [],
+    }: Arrival,
     peerId: string,
   ): void {
     const { world, connections, put, emit } = this.#options;
@@ -134,7 +144,7 @@ export class Arrivals {
     const candidate = `${formatEndpoint(session.remote)}/${transport}`;
     const ms = before.at(-1)?.ms ?? 0;
     const timeline = [...before, { ms, strategy, candidate, event: "accepted", detail: cipher }];
-    const facts = { name, session, strategy, transport, peerId, cipher, rttMs, timeline, beganAt };
+    const facts = { name, session, strategy, transport, peerId, cipher, rttMs, timeline, beganAt, cost };
     const connection = put(pipe, { direction: "in", ...facts });
     emit("incoming", { name, peer: peerId, path: connection.path });
     const [taker] = this.#takers;

@@ -3,6 +3,7 @@
  * docs/configuration.md all follow. Reading them from their sources is `load-config.ts`.
  */
 import type { InfraConfig } from "../infra/infra-config.ts";
+import { PUNCH_BUDGET } from "../nat/punch-budget.ts";
 import type { ConfigKey } from "./config-key.ts";
 import {
   readBindAddress,
@@ -173,6 +174,30 @@ export const CONFIG_KEYS: { readonly [Name in ConfigName]-?: ConfigKey } = {
     expects: `one or more of ${STRATEGIES.join(", ")}, each once`,
     example: "direct,punch",
     help: "ways of connecting that may be tried",
+  },
+  punchMaxPackets: {
+    shape: "integer",
+    schema: integer(256, 65_536),
+    fallback: PUNCH_BUDGET.packets,
+    expects: "a number of packets, 256 to 65536",
+    example: "2048",
+    help: "packets that the punches of one open may cost",
+  },
+  punchMaxSockets: {
+    shape: "integer",
+    schema: integer(64, 1024),
+    fallback: PUNCH_BUDGET.sockets,
+    expects: "a number of sockets, 64 to 1024",
+    example: "128",
+    help: "UDP sockets that the punches of one open may use at once",
+  },
+  punchMaxMs: {
+    shape: "integer",
+    schema: integer(1000, 60_000),
+    fallback: PUNCH_BUDGET.ms,
+    expects: "milliseconds, 1000 to 60000",
+    example: "10000",
+    help: "milliseconds that the punches of one open may go on",
   },
   relay: {
     shape: "text",

@@ -1,4 +1,5 @@
 /** What is told of a connection: where it came from, and by which NIC and route its path goes. */
+import { noCost, packetsOf, type PunchCost } from "../connect/punch-cost.ts";
 import type { Strategy } from "../connect/race.ts";
 import { familyOf, scopeOf } from "../ip.ts";
 import type { World } from "../net/world.ts";
@@ -23,6 +24,8 @@ export interface Origin {
   /** When opening it began, as `Time.now()` told it. */
   readonly beganAt: number;
   readonly timeline: readonly TimelineEntry[];
+  /** Of the punches that opening took; absent where there was none. */
+  readonly cost?: PunchCost | undefined;
   readonly service?: string;
 }
 
@@ -38,7 +41,7 @@ export function describeConnection(
   pipe: Pipe,
   origin: Origin,
 ): Connection {
-  const { name, session, direction, peerId, cipher, rttMs, timeline, service } = origin;
+  const { name, session, direction, peerId, cipher, rttMs, timeline, service, cost = noCost() } = origin;
   const { ip } = pipe.local;
   const family = familyOf(ip);
   const nics = world.nics();
@@ -59,6 +62,9 @@ export function describeConnection(
     cipher,
     openedMs: Math.round((world.time.now() - origin.beganAt) * 10) / 10,
     timeline,
+    get cost() {
+      return { packets: packetsOf(cost), ...cost };
+    },
     route: { af: family === 4 ? 2 : 10, nic_ips: [ip], ext_ips: network.externalOf(ip, family) },
     nic: { name: nics[offset]?.name ?? "", offset: Math.max(0, offset) },
     get rttMs() {

@@ -5,6 +5,7 @@
 import { directLane } from "../connect/direct.ts";
 import { pause } from "../connect/pause.ts";
 import { type DirectCandidate, planDirect } from "../connect/plan.ts";
+import { noCost, type PunchCost } from "../connect/punch-cost.ts";
 import {
   type Attempt,
   type FailedAttempt,
@@ -32,6 +33,8 @@ export interface DialledSession {
   readonly timeline: readonly TimelineEntry[];
   /** When it was asked for, as `Time.now()` told it. */
   readonly beganAt: number;
+  /** Of its punches. */
+  readonly cost: PunchCost;
 }
 
 export interface DialContext {
@@ -45,6 +48,8 @@ export interface DialContext {
   /** Our QUIC. */
   readonly quic?: QuicEndpoint | undefined;
   readonly signals: Signals;
+  /** Adds what punches of this open send. */
+  readonly cost: PunchCost;
 }
 
 /** Whom to connect to: a node, and its address where that is known. */
@@ -73,16 +78,17 @@ interface Reached {
  * `detail` has `attempts` and `timeline`.
  */
 export async function dial(
-  context: DialContext,
+  facts: Omit<DialContext, "cost">,
   target: Target,
   options: OpenOptions,
 ): Promise<DialledSession> {
+  const context = { ...facts, cost: noCost() };
   const { path, timeline, beganAt, note } = await reach(context, target, options);
   const known = context.signals.sessionOf(path.stream);
   const session = known ?? new Session(path.stream, { role: "dialer", time: context.world.time });
   try {
     const channel = await greet(session, path, options, note);
-    return { session, channel, path, timeline, beganAt };
+    return { session, channel, path, timeline, beganAt, cost: context.cost };
   } catch (thrown) {
     const error = toP2pdError(thrown, "connect-failed");
     const detail = { ...error.detail, attempts: [], timeline };
@@ -162,11 +168,11 @@ async function fresherLanes(
 }
 
 function candidatesOf(
-  { world, identity, externals, quic }: DialContext,
+  { world, identity, externals, quic, signals }: DialContext,
   peer: Address,
   { transport }: OpenOptions,
 ): readonly DirectCandidate[] {
-  const own = { machine: identity.machineId, nics: world.nics(), externals };
+  const own = { machine: identity.machineId, nics: world.nics(), externals, chained: signals.quietMs > 0 };
   const candidates = planDirect(peer, own, transportsOf(transport, quic !== undefined));
   // A node that is busy is slow to answer itself; other addresses of its own would not be faster.
   return peer.id === identity.id ? candidates.slice(0, 1) : candidates;
@@ -178,7 +184,7 @@ function lanesOf(
   peer: Address,
   options: OpenOptions,
 ): { readonly lanes: readonly (readonly Attempt[])[]; readonly skipped: readonly FailedAttempt[] } {
-  const { world, identity, strategies, quic, signals } = context;
+  const { world, identity, strategies, quic, signals, cost } = context;
   const skipped: FailedAttempt[] = [];
   const lanes: (readonly Attempt[])[] = [];
   const skip = (strategy: Strategy, reason: string): void => {
@@ -212,7 +218,7 @@ function lanesOf(
     const punch =
       peer.id === identity.id
         ? "a node needs no hole to reach itself"
-        : signals.punch(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : 0);
+        : signals.punch(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : 0, cost);
     if (typeof punch === "string") skip("punch", punch);
     else lanes.push([punch]);
   }

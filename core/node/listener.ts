@@ -3,6 +3,7 @@
  * peer's first frame. Whoever has not come that far is a stranger: there is a bound on their number and on their
  * time, and both are counted. What a session is for is the node's business.
  */
+import type { PunchCost } from "../connect/punch-cost.ts";
 import type { Strategy } from "../connect/race.ts";
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Family, scopeOf } from "../ip.ts";
@@ -47,6 +48,8 @@ export interface Arrival {
   readonly beganAt: number;
   /** What led to it, where we had a part in that. */
   readonly timeline?: readonly TimelineEntry[];
+  /** Of the punch that it came by. */
+  readonly cost?: PunchCost;
 }
 
 export interface ListenerOptions {

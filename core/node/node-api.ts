@@ -44,6 +44,13 @@ export interface Connection {
   /** Milliseconds that opening took: from the request, or the accepted connection, to the first usable pipe. */
   readonly openedMs: number;
   readonly timeline: readonly TimelineEntry[];
+  /** What this side's punches have sent to open it: all, probes over UDP, SYNs, requests to STUN servers. */
+  readonly cost: {
+    readonly packets: number;
+    readonly datagrams: number;
+    readonly syns: number;
+    readonly stunRequests: number;
+  };
   readonly route: {
     readonly af: 2 | 10;
     readonly nic_ips: readonly string[];

@@ -40,6 +40,10 @@ export interface NodeConfig {
   readonly ntpServers: readonly ServerAddress[];
   readonly portMapping: boolean;
   readonly strategies: readonly Strategy[];
+  /** What punches of one open may cost: datagrams, SYNs and STUN requests; UDP sockets at once; milliseconds. */
+  readonly punchMaxPackets?: number;
+  readonly punchMaxSockets?: number;
+  readonly punchMaxMs?: number;
   readonly relay: RelayPolicy;
   /** When the relay begins beside a search that is still going on. */
   readonly relayAfterMs: number;

@@ -357,19 +357,17 @@ export class Node implements NodeApi {
   }
 
   #opened(name: string, peerId: string, dialled: DialledSession, service?: string): Connection {
-    const { session, channel, path, timeline, beganAt } = dialled;
+    const { channel, path, ...facts } = dialled;
     const pipe = new Pipe(channel, { time: this.#world.time });
     const connection = this.#put(pipe, {
+      ...facts,
       name,
-      session,
       direction: "out",
       strategy: path.strategy,
       transport: path.transport,
       peerId,
       cipher: path.stream.cipher,
       rttMs: path.rttMs,
-      timeline,
-      beganAt,
       ...(service === undefined ? {} : { service }),
     });
     this.#emit("opened", { name, peer: peerId, path: connection.path });

@@ -6,10 +6,11 @@
 import type { PunchPlace } from "../connect/punch-pairs.ts";
 import type { PunchSetting } from "../connect/punch-sides.ts";
 import type { Strategy } from "../connect/race.ts";
-import { type WarmPort, WarmPorts } from "../connect/warm-ports.ts";
+import { WarmPorts } from "../connect/warm-ports.ts";
 import { type Endpoint, type Family, scopeOf } from "../ip.ts";
 import { gatherNeeds } from "../nat/gather-needs.ts";
 import type { NatKind, NatProfile } from "../nat/nat-kind.ts";
+import { PUNCH_BUDGET } from "../nat/punch-budget.ts";
 import type { Credentials, World } from "../net/world.ts";
 import type { StunServer } from "../stun/server-url.ts";
 import { isContested } from "./default-nic.ts";
@@ -22,6 +23,10 @@ export interface PunchingOptions {
   readonly stunServers: readonly StunServer[];
   readonly mqttBrokers: readonly string[];
   readonly strategies: readonly Strategy[];
+  /** As `PUNCH_BUDGET` has it unless given. */
+  readonly punchMaxPackets?: number;
+  readonly punchMaxSockets?: number;
+  readonly punchMaxMs?: number;
   readonly network: Pick<Network, "used" | "recheck">;
   readonly nat: Pick<NatWatch, "profile" | "profileOf" | "findings">;
   /** Ports that routers forward to us. */
@@ -50,22 +55,20 @@ interface LookedUp {
   readonly endpoints: Promise<readonly Endpoint[]>;
 }
 
-export class Punching implements PunchSetting {
-  readonly world: World;
-  readonly credentials: Credentials;
+export class Punching {
+  readonly #world: World;
   readonly #options: PunchingOptions;
   readonly #servers = new Map<Family, LookedUp>();
   readonly #warm: WarmPorts;
 
   constructor(world: World, options: PunchingOptions) {
-    this.world = world;
-    this.credentials = options.credentials;
+    this.#world = world;
     this.#options = options;
     this.#warm = new WarmPorts(world, {
-      servers: (family) => this.servers(family),
+      servers: (family) => this.#serversOf(family),
       moved: () => options.network.recheck(),
     });
-    for (const family of [4, 6] as const) void this.servers(family);
+    for (const family of [4, 6] as const) void this.#serversOf(family);
   }
 
   /**
@@ -91,9 +94,27 @@ export class Punching implements PunchSetting {
     return this.#options.nat.findings.flatMap(({ detection }) => detection?.profile ?? []);
   }
 
+  /** What every punch of the node needs. */
+  get setting(): PunchSetting & { readonly places: () => Promise<readonly PunchPlace[]> } {
+    const {
+      credentials,
+      punchMaxPackets: packets = PUNCH_BUDGET.packets,
+      punchMaxSockets: sockets = PUNCH_BUDGET.sockets,
+      punchMaxMs: ms = PUNCH_BUDGET.ms,
+    } = this.#options;
+    return {
+      world: this.#world,
+      credentials,
+      servers: (family) => this.#serversOf(family),
+      warm: ({ ip, device }) => this.#warm.take(ip, device),
+      budget: { packets, sockets, ms },
+      places: () => this.#places(),
+    };
+  }
+
   /** By address; looked up from the start on. */
-  readonly servers = (family: Family): Promise<readonly Endpoint[]> => {
-    const now = this.world.time.now();
+  #serversOf(family: Family): Promise<readonly Endpoint[]> {
+    const now = this.#world.time.now();
     const known = this.#servers.get(family);
     if (known !== undefined && now - known.atMs < LOOKED_UP_MS) return known.endpoints;
     const endpoints = this.#lookUp(family);
@@ -102,22 +123,20 @@ export class Punching implements PunchSetting {
       if (found.length === 0) this.#servers.delete(family);
     });
     return endpoints;
-  };
-
-  /** See `PunchSetting`. */
-  readonly warm = ({ ip, device }: PunchPlace): WarmPort | undefined => this.#warm.take(ip, device);
+  }
 
   /** One address of each NIC and family, those of the best NICs first. */
-  readonly places = (): Promise<readonly PunchPlace[]> =>
-    Promise.all(
+  #places(): Promise<readonly PunchPlace[]> {
+    return Promise.all(
       this.#addresses.map(async (address) => ({ ...address, profile: await this.#profile(address.ip) })),
     );
+  }
 
   /** After the networks changed, or what is known of their NATs: keeps ports warm where one sample tells all. */
   update(): void {
     const { strategies, mqttBrokers } = this.#options;
     const isUsed = strategies.includes("punch") && mqttBrokers.length > 0;
-    if (!isUsed || this.world.openQuic === undefined) return;
+    if (!isUsed || this.#world.openQuic === undefined) return;
     const places = this.#addresses.flatMap(({ ip: localIp, device }) => {
       const { external, udp } = this.#options.nat.profileOf(localIp) ?? {};
       if (external === undefined || udp === undefined) return [];
@@ -132,7 +151,7 @@ export class Punching implements PunchSetting {
   }
 
   get #addresses(): readonly Omit<PunchPlace, "profile">[] {
-    const all = this.world.nics();
+    const all = this.#world.nics();
     return this.#options.network.used
       .filter(({ nic: { up, kind } }) => up && kind !== "loopback")
       .flatMap(({ nic }) =>
@@ -148,7 +167,7 @@ export class Punching implements PunchSetting {
 
   async #profile(ip: string): Promise<NatProfile | undefined> {
     let waited = (): void => undefined;
-    const timer = this.world.time.after(PROFILE_WAIT_MS, () => waited(), { background: true });
+    const timer = this.#world.time.after(PROFILE_WAIT_MS, () => waited(), { background: true });
     const late = new Promise<undefined>((resolve) => {
       waited = () => resolve(undefined);
     });
@@ -161,7 +180,7 @@ export class Punching implements PunchSetting {
   async #lookUp(family: Family): Promise<readonly Endpoint[]> {
     const found = await Promise.all(
       this.#options.stunServers.slice(0, MAX_SERVERS).map(async ({ host, port }) => {
-        const ips = await this.world.lookup(host, family).catch(() => []);
+        const ips = await this.#world.lookup(host, family).catch(() => []);
         return ips.slice(0, 1).map((ip): Endpoint => ({ ip, port }));
       }),
     );

@@ -6,6 +6,7 @@ import { AwaitedAnswers } from "../connect/answers.ts";
 import { ConnectBack, type ConnectBackOptions } from "../connect/connect-back.ts";
 import { punchAttempt } from "../connect/punch.ts";
 import { PunchAnswers } from "../connect/punch-answers.ts";
+import type { PunchCost } from "../connect/punch-cost.ts";
 import type { Attempt, Strategy } from "../connect/race.ts";
 import { reverseAttempt } from "../connect/reverse.ts";
 import { type ErrorCode, P2pdError, toP2pdError } from "../errors.ts";
@@ -55,6 +56,7 @@ export interface SignalsOptions {
       readonly rttMs: number;
       readonly beganAt: number;
       readonly timeline?: readonly TimelineEntry[];
+      readonly cost?: PunchCost;
     },
   ) => Promise<void>;
 }
@@ -194,24 +196,21 @@ export class Signals {
     peerKey: Uint8Array,
     transport: "tcp" | "udp" | undefined,
     delayMs: number,
+    cost: PunchCost,
   ): Attempt | string {
     const signaling = this.#signaling;
     const punching = this.#options.punching();
     if (signaling === undefined) return "needs a message to the peer, and no mqttBrokers are configured";
     if (punching === undefined) return "the strategy punch is not allowed here";
-    const { world, credentials, servers, warm, places } = punching;
     return punchAttempt({
-      world,
-      credentials,
-      servers,
-      warm,
-      places,
+      ...punching.setting,
       signaling,
       peer,
       peerKey,
       address: this.#options.address,
       transports: transport === undefined ? ["udp", "tcp"] : [transport],
       delayMs,
+      cost,
     });
   }
 
@@ -231,6 +230,11 @@ export class Signals {
   /** How long `reverse` should wait where a punch is tried beside it, in milliseconds. */
   get reverseDelayMs(): number {
     return this.#options.punching()?.reverseDelayMs ?? 0;
+  }
+
+  /** See `Punching`; 0 where no punches are allowed. */
+  get quietMs(): number {
+    return this.#options.punching()?.quietMs ?? 0;
   }
 
   /** The session that was made of a stream already. */
@@ -331,16 +335,7 @@ export class Signals {
     if (peer?.id !== from || peerKey === undefined)
       return refuse("bad-argument", "the address in the offer is unreadable, or not the sender's");
     const { address, signal: stopping } = this.#options;
-    const { world, credentials, servers, warm, places } = punching;
-    this.#punchAnswers ??= new PunchAnswers({
-      world,
-      credentials,
-      servers,
-      warm,
-      places,
-      address,
-      signal: stopping,
-    });
+    this.#punchAnswers ??= new PunchAnswers({ ...punching.setting, address, signal: stopping });
     const refusal = this.#punchAnswers.refusal(from, request);
     if (refusal !== undefined) return refuse("unavailable", refusal);
     const timeline: TimelineEntry[] = [];
@@ -356,7 +351,7 @@ export class Signals {
           timeline.push({ ms, strategy: "punch", candidate: "by signal", event, detail });
         this.#options.log.debug("punching for a peer", { peer: from, request, event, detail });
       },
-      accepted: async ({ stream, transport, rttMs }) => {
+      accepted: async ({ stream, transport, rttMs }, cost) => {
         const session = new Session(stream, { role: "acceptor", time });
         await this.#options.connected(session, stream, {
           strategy: "punch",
@@ -364,6 +359,7 @@ export class Signals {
           rttMs,
           beganAt,
           timeline,
+          cost,
         });
       },
     });

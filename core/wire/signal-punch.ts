@@ -66,12 +66,26 @@ const SIDE = {
   },
 } as const;
 
+/** 16 octets in base64url. */
+const WORD = { type: "string", pattern: "^[A-Za-z0-9_-]{22}$" } as const;
+const BUDGET = {
+  type: "object",
+  required: ["packets", "sockets", "ms"],
+  properties: {
+    packets: { type: "integer", minimum: 0, maximum: 1_000_000 },
+    sockets: { type: "integer", minimum: 1, maximum: 65_535 },
+    ms: { type: "integer", minimum: 0, maximum: 600_000 },
+  },
+} as const;
+
 /** The schema of the `punch` of an offer or an answer. */
 export const PUNCH = {
   type: "object",
   required: ["secret", "pairs"],
   properties: {
-    secret: { type: "string", pattern: "^[A-Za-z0-9_-]{22}$" },
+    open: WORD,
+    budget: BUDGET,
+    secret: WORD,
     pairs: {
       type: "array",
       maxItems: PUNCH_MAX_PAIRS,
@@ -120,5 +134,9 @@ export interface SignalPunchPair {
 export interface SignalPunch {
   /** 16 octets in base64url. */
   readonly secret: string;
+  /** In an offer: names the open, which may take several punches. */
+  readonly open?: string;
+  /** What the sender may still spend, as `PunchBudget` of `core/nat/punch-budget.ts`; absent: what that has as default. */
+  readonly budget?: { readonly packets: number; readonly sockets: number; readonly ms: number };
   readonly pairs: readonly SignalPunchPair[];
 }

@@ -66,6 +66,7 @@ export async function createLoopbackNode(world: World): Promise<LoopbackNode> {
       cipher: "none",
       openedMs: 1,
       rttMs: 0,
+      cost: { packets: 0, datagrams: 0, syns: 0, stunRequests: 0 },
       timeline: [{ ms: 0, strategy: "direct", candidate: "loopback", event: "connect", detail: "" }],
       route: { af: 2, nic_ips: ["127.0.0.1"], ext_ips: ["127.0.0.1"] },
       nic: { name: "lo", offset: 0 },

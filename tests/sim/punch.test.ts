@@ -39,6 +39,8 @@ for (const [a, b, path = "punch/udp"] of PAIRS) {
       console.log(`${a} -> ${b}: ${connection.path} ${Math.round(ms)} ms`);
       if (process.env["SHOW"] === "1") console.log(connection.timeline);
       expect(connection.path).toBe(path);
+      // At the first try.
+      expect(ms).toBeLessThan(1500);
       await Promise.all([alice.close(), bob.close()]);
     },
     { topology: twoHosts(nat(a), nat(b)) },

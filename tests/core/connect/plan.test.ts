@@ -74,6 +74,23 @@ test("near, TCP has a head start; far, UDP and TCP start together", () => {
   expect(planDirect(peer(nics), own, ["udp"]).map(({ leadMs }) => leadMs)).toEqual([40, 100]);
 });
 
+test("who lets nobody in unasked is knocked at 20 ms later, so that an offer goes first, but not behind a chained NAT of ours", () => {
+  const waits = (nat: AddressNic["nat"], chained?: boolean): readonly number[] => {
+    const nics = [{ ...nic("10.0.0.1", { external: "198.51.100.7" }), nat }];
+    const own = {
+      machine: "here",
+      nics: [OWN],
+      externals: [],
+      ...(chained === undefined ? {} : { chained }),
+    };
+    return planDirect(peer(nics), own, ["udp"]).map(({ afterMs }) => afterMs);
+  };
+  expect(waits("port-restricted")).toEqual([20, 500]);
+  expect(waits("port-restricted", true)).toEqual([0, 500]);
+  expect(waits("open-internet")).toEqual([0, 500]);
+  expect(waits("unknown")).toEqual([0, 500]);
+});
+
 test("each endpoint is tried once", () => {
   expect(tried(peer([nic("192.168.1.5", { external: "192.168.1.5" }), nic("192.168.1.5")]))).toEqual([
     "192.168.1.5:9 same network",

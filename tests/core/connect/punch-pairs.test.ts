@@ -1,6 +1,12 @@
 /** Which addresses are punched between, and which a peer may not have us send to. */
 import { expect, test } from "bun:test";
-import { choosePairs, placeFor, type PunchPlace, refuseTarget } from "../../../core/connect/punch-pairs.ts";
+import {
+  choosePairs,
+  placeFor,
+  type PunchPlace,
+  refuseTarget,
+  withinSockets,
+} from "../../../core/connect/punch-pairs.ts";
 import { UNTRANSLATED } from "../../../core/nat/nat-kind.ts";
 import type { Address, AddressNic } from "../../../core/wire/address.ts";
 
@@ -74,4 +80,15 @@ test.each([
   const refusal = refuseTarget(ip, near, HOME, line);
   if (expected === undefined) expect(refusal).toBeUndefined();
   else expect(refusal).toContain(expected);
+});
+
+test("pairs beyond the sockets that are allowed are left out, the first never, and the others keep their places", () => {
+  const counting = { type: "independent", value: 1 } as const;
+  const behaviour = "address-and-port-dependent" as const;
+  const udp = { ...UNTRANSLATED, type: "symmetric", mapping: behaviour, delta: counting } as const;
+  const pair = (near: boolean) => ({ place: { ...HOME, profile: { ...profile("5.44.0.1"), udp } }, near });
+  const [far, close] = [pair(false), pair(true)];
+  expect(withinSockets([far, far, close, far], 60)).toEqual([far, far, close, undefined]);
+  expect(withinSockets([undefined, far, far, close], 27)).toEqual([undefined, far, undefined, close]);
+  expect(withinSockets([far, close], 1)).toEqual([far, undefined]);
 });
