@@ -17,6 +17,7 @@ const OPEN_CODES: Readonly<Record<string, readonly [code: ErrorCode, words: stri
   ECONNABORTED: ["refused", "the connection was given up while it was being made"],
   ETIMEDOUT: ["timeout", "no answer"],
   ENETUNREACH: ["unreachable", "there is no route to that network"],
+  ENOPROTOOPT: ["refused", "the host does not take that protocol"],
   EHOSTUNREACH: ["unreachable", "a router says that the host cannot be reached"],
   EHOSTDOWN: ["unreachable", "the host does not answer on the local network"],
   ENETDOWN: ["unreachable", "the network is down"],

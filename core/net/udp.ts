@@ -1,7 +1,7 @@
 /** UDP sockets on Bun's: canonical addresses, errors that do not throw, nothing after close. */
 import { nativeSockets } from "../../native/sockets.ts";
 import { P2pdError } from "../errors.ts";
-import { canonicalIp, type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
+import { canonicalIp, type Endpoint, familyOf, formatEndpoint, sameEndpoint } from "../ip.ts";
 import { isLinkLocal6, zoneOf } from "./socket-endpoints.ts";
 import { openError, systemCodeOf } from "./socket-errors.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./world.ts";
@@ -25,6 +25,9 @@ export async function openUdp({
   let closed = false;
   const zone = familyOf(local.ip) === 6 ? zoneOf(local, device)?.name : undefined;
   const report = (thrown: unknown, doing: string): void => handlers?.error?.(openError(thrown, doing));
+  /** Where datagrams went last, and whether they ever went anywhere else. */
+  let lastTo: Endpoint | undefined;
+  let isOnlyTo = true;
 
   let socket: BunUdpSocket;
   try {
@@ -41,8 +44,10 @@ export async function openUdp({
         drain() {
           if (!closed) handlers?.drain?.();
         },
-        error(_, error) {
-          if (!closed) report(error, what);
+        // The declarations name the socket first; it comes without.
+        error(...told: unknown[]) {
+          const thrown = told.find((one) => one instanceof Error);
+          if (!closed) report(thrown, icmpText({ ip: local.ip, port: socket.port }, lastTo, isOnlyTo));
         },
       },
     })) as BunUdpSocket;
@@ -61,6 +66,8 @@ export async function openUdp({
     },
     send(bytes, to) {
       if (closed) return true;
+      isOnlyTo &&= lastTo === undefined || sameEndpoint(lastTo, to);
+      lastTo = to;
       const ip = zone !== undefined && isLinkLocal6(to.ip) ? `${to.ip}%${zone}` : to.ip;
       try {
         try {
@@ -86,6 +93,13 @@ export async function openUdp({
       socket.close();
     },
   };
+}
+
+/** The system does not say which datagram an ICMP error is about. */
+function icmpText(from: Endpoint, to: Endpoint | undefined, isOnlyTo: boolean): string {
+  const own = `UDP from ${formatEndpoint(from)}`;
+  if (to === undefined) return own;
+  return isOnlyTo ? `${own} to ${formatEndpoint(to)}` : `${own}, last to ${formatEndpoint(to)}`;
 }
 
 function sendText(ip: string, port: number, to: Endpoint): string {

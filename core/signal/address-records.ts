@@ -11,6 +11,8 @@ import type { BrokerLink } from "./broker-link.ts";
 import type { BrokerLinks } from "./broker-links.ts";
 import { keyOfNodeId, recordTopic, type SignalIdentity } from "./node-key.ts";
 
+/** No broker has said anything to a question for so long: the ways to them may be dead. */
+const UNANSWERED_MS = 1000;
 export const RECORD_LIFETIME_SECONDS = 7 * 24 * 3600;
 const REFRESH_MS = 6 * 3_600_000;
 /** After the first record came, others may have a newer one. */
@@ -51,6 +53,8 @@ export function createAddressRecords(
   identity: SignalIdentity,
   links: () => BrokerLinks,
   wallMs: () => number,
+  /** Told when no broker has answered a fetch for a while. */
+  unanswered: () => void,
 ): AddressRecords {
   const { time } = world;
   const topic = recordTopic(identity.publicKey);
@@ -106,6 +110,7 @@ export function createAddressRecords(
       const finish = (): void => {
         isOver = true;
         deadline.cancel();
+        doubt.cancel();
         grace?.cancel();
         last?.cancel();
         signal?.removeEventListener("abort", onAbort);
@@ -146,6 +151,10 @@ export function createAddressRecords(
         last = isAll ? time.after(AFTER_ANSWER_MS, finish) : undefined;
       };
       const deadline = time.after(timeoutMs, finish);
+      const nobody = (): void => {
+        if (heard.size === 0 && newest === undefined) unanswered();
+      };
+      const doubt = time.after(UNANSWERED_MS, nobody, { background: true });
       const stops = [...asked].map((link) =>
         link.subscribe(wanted, take, (isAnswered) => heardOf(link, isAnswered)),
       );

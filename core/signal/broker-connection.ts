@@ -19,8 +19,8 @@ export interface BrokerConnectionOptions extends Pick<BrokerStreamOptions, "time
 }
 
 export interface BrokerConnectionEvents {
-  /** CONNACK came, and the subscriptions are on their way: what is sent from now on follows them. */
-  opened(): void;
+  /** CONNACK came `rttMs` after CONNECT, and the subscriptions are on their way: what is sent now follows them. */
+  opened(rttMs: number): void;
   /** The first subscription was answered, or there is none. */
   ready(): void;
   /** Any packet came. */
@@ -97,6 +97,7 @@ export function startBrokerConnection(
       throw abort.signal.reason;
     }
     let isReady = false;
+    const beganMs = world.time.now();
     const opened = openMqtt(
       loaded,
       stream,
@@ -111,7 +112,7 @@ export function startBrokerConnection(
         connected() {
           const topics = [...options.topics()];
           for (const topic of topics) opened.subscribe(topic);
-          events.opened();
+          events.opened(world.time.now() - beganMs);
           if (topics.length > 0) return;
           isReady = true;
           ready();

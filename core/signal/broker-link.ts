@@ -217,7 +217,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   }
 
   /** CONNACK came. What is sent follows the subscriptions, so that an answer to it cannot be missed. */
-  function opened(connection: BrokerConnection): void {
+  function opened(connection: BrokerConnection, rttMs: number): void {
     retry?.cancel();
     retry = undefined;
     if (current !== undefined) {
@@ -230,7 +230,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
     knownIp = connection.path?.remoteIp;
     isDoubted = false;
     lastError = undefined;
-    pulse.start();
+    pulse.start(rttMs);
     enter("connecting");
     options.connected?.(link);
     for (const ready of waiting) {
@@ -260,7 +260,8 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       options.lost?.(link);
     }
     // Whoever heard of the loss may have had it tried already.
-    if (trials.count === 0) wait();
+    if (isHurried() && time.now() - triedMs >= TRY_AGAIN_MS) tryNow();
+    else if (trials.count === 0) wait();
     else enter("connecting");
   }
 
@@ -352,7 +353,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
         ...(state === "connected" ? { mqtt: current?.version === 5 ? "5" : "3.1.1" } : {}),
         ...(lastError === undefined ? {} : { error: lastError }),
         ...(state === "waiting" ? { retryInMs: Math.max(0, Math.round(retryAtMs - now)) } : {}),
-        ...(rttMs === undefined || current === undefined ? {} : { rttMs: Math.round(rttMs * 10) / 10 }),
+        ...(current === undefined ? {} : { rttMs: Math.round(rttMs * 10) / 10 }),
         received,
         sent,
       };

@@ -5,11 +5,9 @@
 
 const FIRST_MS = 1000;
 const LAST_MS = 60_000;
-const HURRIED_MS: readonly number[] = [250, 500, 1000, 1000, 2000];
-const PATIENCE_MIN_MS = 500;
+const HURRIED_MS: readonly number[] = [250, 500, 1000];
+const PATIENCE_MIN_MS = 300;
 const PATIENCE_RTTS = 4;
-/** Of a broker that was never measured. */
-const RTT_GUESS_MS = 250;
 
 /** How long tries follow each other quickly after a suspicion. */
 export const HURRY_MS = 30_000;
@@ -33,6 +31,6 @@ export function hurriedDelay(tries: number, chance: number): number {
 }
 
 /** How long a broker may take to answer a ping before another connection is tried beside the old one. */
-export function patience(rttMs: number | undefined): number {
-  return Math.max(PATIENCE_MIN_MS, PATIENCE_RTTS * (rttMs ?? RTT_GUESS_MS));
+export function patience(rttMs: number): number {
+  return Math.max(PATIENCE_MIN_MS, PATIENCE_RTTS * rttMs);
 }

@@ -18,8 +18,8 @@ export interface PulseEvents {
 }
 
 export interface Pulse {
-  /** A connection stands: it is asked every `PING_EVERY_MS`. */
-  start(): void;
+  /** A connection stands whose making showed this round trip: it is asked every `PING_EVERY_MS`. */
+  start(handshakeMs: number): void;
   stop(): void;
   /** Asks now; `isPrompt`: it matters now, so that a broker which is not heard of soon is doubted. */
   ask(isPrompt: boolean): void;
@@ -27,15 +27,15 @@ export interface Pulse {
   sent(): void;
   /** Something came. */
   heard(): void;
-  /** Milliseconds of the last question that was answered. */
-  readonly rttMs: number | undefined;
+  /** Milliseconds of the last question that was answered, until then of the handshake. */
+  readonly rttMs: number;
 }
 
 export function createPulse(time: Time, events: PulseEvents): Pulse {
   const timers: { next?: Timer | undefined; deadline?: Timer | undefined; patience?: Timer | undefined } = {};
   let askedMs = 0;
   let heardMs = 0;
-  let rttMs: number | undefined;
+  let rttMs = 0;
 
   function askLater(): void {
     const again = (): void => {
@@ -53,8 +53,9 @@ export function createPulse(time: Time, events: PulseEvents): Pulse {
   }
 
   const pulse: Pulse = {
-    start() {
+    start(handshakeMs) {
       pulse.stop();
+      rttMs = handshakeMs;
       heardMs = time.now();
       askLater();
     },

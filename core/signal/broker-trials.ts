@@ -22,8 +22,8 @@ export interface BrokerTrialsOptions {
 }
 
 export interface TrialEvents {
-  /** It was let in and is no trial any more; the others were given up. */
-  opened(connection: BrokerConnection): void;
+  /** It was let in, `rttMs` after it asked, and is no trial any more; the others were given up. */
+  opened(connection: BrokerConnection, rttMs: number): void;
   /** One has ended; `left` are still under way. */
   failed(error: P2pdError, left: number): void;
   ready(connection: BrokerConnection): void;
@@ -68,11 +68,11 @@ export function createBrokerTrials(
         ...(knownIp === undefined ? {} : { known: knownIp }),
       },
       {
-        opened() {
+        opened(rttMs) {
           if (!trials.delete(trial)) return;
           begun = 0;
           drop(new P2pdError("aborted", "another try was faster"));
-          events.opened(trial);
+          events.opened(trial, rttMs);
         },
         ready: () => events.ready(trial),
         heard: () => events.heard(trial),

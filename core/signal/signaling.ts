@@ -149,8 +149,8 @@ export function startSignaling(
   });
   const suspicion = createSuspicion(time, () => links.suspect());
   const losses = createSuspicion(time, () => handlers.lost?.());
-  const records = createAddressRecords(world, identity, () => links, wallMs);
   const unanswered = (): void => suspicion.raise();
+  const records = createAddressRecords(world, identity, () => links, wallMs, unanswered);
   const outbox = createOutbox(world, { links, sealer, senders, wallMs, unanswered });
   const replies = createReplies(links);
   const inbox = createSignalInbox({

@@ -285,6 +285,23 @@ describe("UDP", () => {
     b.close();
   });
 
+  test.skipIf(process.platform !== "linux")("names both ends and the reason of an ICMP error", async () => {
+    const remote = { ip: "127.0.0.1", port: await unusedPort() };
+    const refused = Promise.withResolvers<P2pdError>();
+    const a = await world.openUdp({ local: loopback, handlers: { message() {}, error: refused.resolve } });
+    a.send(new Uint8Array(1), remote);
+    const error = await refused.promise;
+    expect(error.code).toBe("refused");
+    const ends = `UDP from 127.0.0.1:${a.local.port} to 127.0.0.1:${remote.port}`;
+    expect(error.message).toBe(`${ends}: nobody listens there, or a firewall refuses (ECONNREFUSED)`);
+    const second = Promise.withResolvers<P2pdError>();
+    const other = { ip: "127.0.0.1", port: await unusedPort() };
+    a.attach({ message() {}, error: second.resolve });
+    a.send(new Uint8Array(1), other);
+    expect((await second.promise).message).toContain(`, last to 127.0.0.1:${other.port}: nobody`);
+    a.close();
+  });
+
   test("says why an address or a NIC cannot be had", async () => {
     expect(await codeOf(world.openUdp({ local: { ip: "203.0.113.1", port: 0 } }))).toBe("unreachable");
     expect(await codeOf(world.openUdp({ local: loopback, device: "nonesuch0" }))).toBe("unreachable");
