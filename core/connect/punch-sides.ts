@@ -144,7 +144,12 @@ export function runPlans(
   setting: PunchSetting,
   pairs: readonly PairOfSides[],
   options: RunPlansOptions,
-): { readonly running: readonly Promise<PunchedPath>[]; readonly impossible: readonly string[] } {
+): {
+  readonly running: readonly Promise<PunchedPath>[];
+  readonly impossible: readonly string[];
+  /** Of the best plan that is no search, 0 to 1. */
+  readonly chance: number;
+} {
   const { role, note } = options;
   const impossible: string[] = [];
   const jobs = pairs.flatMap((pair) =>
@@ -175,7 +180,8 @@ export function runPlans(
       ? runUdp(setting, job, options, Math.floor(MAX_PACKETS / chosen.length))
       : runTcp(setting, job, options);
   });
-  return { running, impossible };
+  const chances = chosen.map(({ plan }) => (plan.method === "search" ? 0 : plan.probability));
+  return { running, impossible, chance: Math.max(0, ...chances) };
 }
 
 interface Job {

@@ -35,10 +35,14 @@ export interface PunchOptions extends PunchSetting {
   readonly transports: readonly Transport[];
   /** So long direct attempts have the field: where they are near, signals are not worth their cost. */
   readonly delayMs: number;
+  /** Told why holes have little chance or take a long search, as soon as that is known. */
+  readonly doubted: (why: string) => void;
 }
 
 /** A round that begins later than this before the end of the race would not come to anything. */
 const MIN_ROUND_MS = 1000;
+/** Of a path without a search. */
+const FAIR_CHANCE = 0.5;
 
 export function punchAttempt(options: PunchOptions): Attempt {
   return {
@@ -54,6 +58,7 @@ export function punchAttempt(options: PunchOptions): Attempt {
           return await punchOnce(options, { isTcpWorthIt, isWarmWelcome: round === 1 }, context);
         } catch (thrown) {
           const error = toP2pdError(thrown, "connect-failed");
+          options.doubted(error.message);
           const more = !isTcpWorthIt && options.transports.includes("tcp") && error.code === "unavailable";
           const again = (more || error.code === "connect-failed") && context.leftMs() > MIN_ROUND_MS;
           if (!again || round >= MAX_ROUNDS || context.signal.aborted) throw error;
@@ -122,7 +127,7 @@ async function punchOnce(
     const { punch, address } = readAnswer(reply as AnswerBody);
     note("answered", `after ${(world.time.now() - began).toFixed(0)} ms`);
     const pairs = pairUp(gathered, punch.pairs, fresher(peer, address), note);
-    const { running, impossible } = runPlans(options, pairs, {
+    const { running, impossible, chance } = runPlans(options, pairs, {
       role: "caller",
       peerKey: options.peerKey,
       key: probeKey(request, secret, punch.secret),
@@ -130,6 +135,7 @@ async function punchOnce(
       note,
     });
     if (running.length === 0) throw new P2pdError("unavailable", whyNoPlan(impossible));
+    if (chance < FAIR_CHANCE) options.doubted("the holes take a long search, or have little chance");
     const path = await firstOf(running);
     isAsked = false;
     note("authenticated", path.stream.cipher);

@@ -89,7 +89,7 @@ export class Arrivals {
   async greeted(
     session: Session,
     stream: SecureStream,
-    path: Pick<Arrival, "strategy" | "transport" | "rttMs" | "beganAt" | "timeline">,
+    path: Pick<Arrival, "strategy" | "transport" | "via" | "rttMs" | "beganAt" | "timeline">,
   ): Promise<void> {
     const hello = await session.hello;
     if ("token" in hello) {
@@ -123,7 +123,17 @@ export class Arrivals {
   }
 
   #incoming(
-    { session, channel: bare, cipher, transport, strategy, rttMs, beganAt, timeline: before = [] }: Arrival,
+    {
+      session,
+      channel: bare,
+      cipher,
+      transport,
+      via,
+      strategy,
+      rttMs,
+      beganAt,
+      timeline: before = [],
+    }: Arrival,
     peerId: string,
   ): void {
     const { world, connections, put, emit } = this.#options;
@@ -135,7 +145,7 @@ export class Arrivals {
     const ms = before.at(-1)?.ms ?? 0;
     const timeline = [...before, { ms, strategy, candidate, event: "accepted", detail: cipher }];
     const facts = { name, session, strategy, transport, peerId, cipher, rttMs, timeline, beganAt };
-    const connection = put(pipe, { direction: "in", ...facts });
+    const connection = put(pipe, { direction: "in", ...facts, ...(via === undefined ? {} : { via }) });
     emit("incoming", { name, peer: peerId, path: connection.path });
     const [taker] = this.#takers;
     if (taker !== undefined) {
