@@ -123,7 +123,8 @@ async function reach(context: DialContext, target: Target, options: OpenOptions)
     const doubt = Promise.withResolvers<string>();
     const { lanes, skipped } = lanesOf(context, peer, options, doubt.resolve);
     const reserve = reserveOf(context, () => peer, options, doubt);
-    attempts.push(...skipped, ...("reason" in reserve ? [reserve] : []));
+    const isSkipped = reserve !== undefined && "reason" in reserve;
+    attempts.push(...skipped, ...(isSkipped ? [reserve] : []));
     const isFresh = target.address === undefined;
     const fresher = async (): Promise<readonly (readonly Attempt[])[]> => {
       const found = await fresherLanes(context, peer, options, deadline, note, doubt.resolve);
@@ -134,7 +135,7 @@ async function reach(context: DialContext, target: Target, options: OpenOptions)
     const { path, later } = await race(time, {
       lanes,
       more: isFresh ? [] : [fresher()],
-      reserve: "reason" in reserve ? undefined : reserve,
+      reserve: isSkipped ? undefined : reserve,
       timeoutMs: Math.max(1, deadline - time.now()),
       signal: searching.signal,
       note,
@@ -254,17 +255,16 @@ function lanesOf(
   return { lanes, skipped };
 }
 
-/** The relay and when it may begin, or why there is none. */
+/** The relay and when it may begin; or why there is none, where it is among the strategies. */
 function reserveOf(
   { identity, strategies, relay, relayAfterMs, signals }: DialContext,
   peer: () => Address,
   options: OpenOptions,
   doubt: PromiseWithResolvers<string>,
-): Reserve | FailedAttempt {
+): Reserve | FailedAttempt | undefined {
   const skip = (reason: string): FailedAttempt => ({ strategy: "relay", candidate: "", reason });
   const policy = options.relay ?? relay;
-  if (!(options.strategies ?? strategies).includes("relay"))
-    return skip("the strategy relay is not allowed here");
+  if (!(options.strategies ?? strategies).includes("relay")) return undefined;
   if (policy === "never") return skip("relay=never");
   if (peer().id === identity.id) return skip("a node needs no relay to reach itself");
   const expectedKey = keyOfId(peer().id);
