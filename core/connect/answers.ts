@@ -19,6 +19,8 @@ export interface Asked {
   readonly request: string;
   readonly peerId: string;
   readonly peerKey: Uint8Array;
+  /** The peer says from which addresses it comes. */
+  readonly comesFrom?: (ips: readonly string[]) => void;
 }
 
 interface Waiting extends Asked {
@@ -66,6 +68,13 @@ export class AwaitedAnswers {
     for (const waiting of this.#waiting.values()) {
       if (waiting.request === request && waiting.peerId === peerId)
         waiting.failed(new P2pdError("refused", text));
+    }
+  }
+
+  /** The peer says from which addresses it comes. */
+  comesFrom(request: string, peerId: string, ips: readonly string[]): void {
+    for (const waiting of this.#waiting.values()) {
+      if (waiting.request === request && waiting.peerId === peerId) waiting.comesFrom?.(ips);
     }
   }
 }

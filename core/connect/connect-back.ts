@@ -60,12 +60,13 @@ export class ConnectBack {
         quic,
       });
       const note = (): void => undefined;
-      return await race(this.#world.time, {
+      const { path } = await race(this.#world.time, {
         lanes: [lane],
         timeoutMs: CONNECT_BACK_TIMEOUT_MS,
         signal,
         note,
       });
+      return path;
     } catch (thrown) {
       throw withReasons(thrown);
     } finally {

@@ -1,19 +1,29 @@
-/** A QUIC path that has an endpoint of its own, which is closed when the path is gone. */
-import type { QuicEndpoint, QuicPath, Time } from "../net/world.ts";
+/** A path that has something of its own below it, an endpoint or an allocation, which ends when the path is gone. */
+import type { Endpoint } from "../ip.ts";
+import type { SecureStream, Time } from "../net/world.ts";
 
 /** So long the last packets of a path have to leave. */
 const LINGER_MS = 1000;
 
-/** The same path; `endpoint` ends with it. */
-export function ownPath(time: Time, path: QuicPath, endpoint: QuicEndpoint): QuicPath {
+/**
+ * The same path; `below` is closed after it.
+ * @param ends what to call its ends, where those of `path` are inside this machine
+ */
+export function ownPath<P extends SecureStream>(
+  time: Time,
+  path: P,
+  below: { close(): unknown },
+  ends: { readonly local?: Endpoint; readonly remote?: Endpoint } = {},
+): P {
   let isClosing = false;
   let isAttached = false;
   const closeLater = (): void => {
     if (isClosing) return;
     isClosing = true;
-    time.after(LINGER_MS, () => void endpoint.close(), { background: true });
+    time.after(LINGER_MS, () => void below.close(), { background: true });
   };
-  const owned: Partial<QuicPath> = {
+  const owned: Partial<SecureStream> = {
+    ...ends,
     attach(handlers) {
       isAttached = true;
       path.attach({
@@ -31,5 +41,5 @@ export function ownPath(time: Time, path: QuicPath, endpoint: QuicEndpoint): Qui
       if (!isAttached) closeLater();
     },
   };
-  return Object.assign(Object.create(path) as QuicPath, owned);
+  return Object.assign(Object.create(path) as P, owned);
 }

@@ -154,7 +154,12 @@ export function runPlans(
   setting: PunchSetting,
   pairs: readonly PairOfSides[],
   options: RunPlansOptions,
-): { readonly running: readonly Promise<PunchedPath>[]; readonly impossible: readonly string[] } {
+): {
+  readonly running: readonly Promise<PunchedPath>[];
+  readonly impossible: readonly string[];
+  /** Of the best plan that is no search, 0 to 1. */
+  readonly chance: number;
+} {
   const { role, budget, note } = options;
   const impossible: string[] = [];
   const jobs = pairs.flatMap((pair) =>
@@ -185,7 +190,8 @@ export function runPlans(
     const share = { ...options, budget: { ...budget, packets } };
     return job.transport === "udp" ? runUdp(setting, job, share) : runTcp(setting, job, share);
   });
-  return { running, impossible };
+  const chances = chosen.map(({ plan }) => (plan.method === "search" ? 0 : plan.probability));
+  return { running, impossible, chance: Math.max(0, ...chances) };
 }
 
 interface Job {

@@ -39,10 +39,14 @@ export interface PunchOptions extends PunchSetting {
   readonly delayMs: number;
   /** Adds what is sent. */
   readonly cost: PunchCost;
+  /** Told why holes have little chance or take a long search, as soon as that is known. */
+  readonly doubted: (why: string) => void;
 }
 
 /** A round that begins later than this before the end of the race would not come to anything. */
 const MIN_ROUND_MS = 1000;
+/** Of a path without a search. */
+const FAIR_CHANCE = 0.5;
 
 /** What the punches of one open have in common. */
 interface Open {
@@ -68,6 +72,7 @@ export function punchAttempt(options: PunchOptions): Attempt {
           return await punchOnce(options, { isTcpWorthIt, isWarmWelcome: round === 1 }, open, context);
         } catch (thrown) {
           const error = toP2pdError(thrown, "connect-failed");
+          options.doubted(error.message);
           const more = !isTcpWorthIt && options.transports.includes("tcp") && error.code === "unavailable";
           const left = budgetLeft(open.agreed ?? options.budget, cost, world.time.now() - open.beganMs);
           const isTime = Math.min(left.ms, context.leftMs()) > MIN_ROUND_MS && left.packets >= LEAST_PACKETS;
@@ -147,7 +152,7 @@ async function punchOnce(
     open.agreed ??= smallerBudget(options.budget, allowed);
     note("answered", `after ${(world.time.now() - began).toFixed(0)} ms`);
     const pairs = pairUp(gathered, punch.pairs, fresher(peer, address), note);
-    const { running, impossible } = runPlans(options, pairs, {
+    const { running, impossible, chance } = runPlans(options, pairs, {
       role: "caller",
       peerKey: options.peerKey,
       key: probeKey(request, secret, punch.secret),
@@ -157,6 +162,7 @@ async function punchOnce(
       note,
     });
     if (running.length === 0) throw new P2pdError("unavailable", whyNoPlan(impossible));
+    if (chance < FAIR_CHANCE) options.doubted("the holes take a long search, or have little chance");
     const path = await firstOf(running);
     isAsked = false;
     note("authenticated", path.stream.cipher);

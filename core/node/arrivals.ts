@@ -89,7 +89,7 @@ export class Arrivals {
   async greeted(
     session: Session,
     stream: SecureStream,
-    path: Pick<Arrival, "strategy" | "transport" | "rttMs" | "beganAt" | "timeline" | "cost">,
+    path: Pick<Arrival, "strategy" | "transport" | "via" | "rttMs" | "beganAt" | "timeline" | "cost">,
   ): Promise<void> {
     const hello = await session.hello;
     if ("token" in hello) {
@@ -128,6 +128,7 @@ export class Arrivals {
       channel: bare,
       cipher,
       transport,
+      via,
       strategy,
       rttMs,
       beganAt,
@@ -145,7 +146,7 @@ export class Arrivals {
     const ms = before.at(-1)?.ms ?? 0;
     const timeline = [...before, { ms, strategy, candidate, event: "accepted", detail: cipher }];
     const facts = { name, session, strategy, transport, peerId, cipher, rttMs, timeline, beganAt, cost };
-    const connection = put(pipe, { direction: "in", ...facts });
+    const connection = put(pipe, { direction: "in", ...facts, ...(via === undefined ? {} : { via }) });
     emit("incoming", { name, peer: peerId, path: connection.path });
     const [taker] = this.#takers;
     if (taker !== undefined) {

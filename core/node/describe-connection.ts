@@ -17,6 +17,8 @@ export interface Origin {
   readonly direction: "out" | "in";
   readonly strategy: Strategy;
   readonly transport: "tcp" | "udp";
+  /** As `Path.via`. */
+  readonly via?: string;
   readonly peerId: string;
   readonly cipher: string;
   /** Of the handshake, in milliseconds. */
@@ -57,7 +59,7 @@ export function describeConnection(
     },
     ...(service === undefined ? {} : { service }),
     strategy: origin.strategy,
-    path: `${origin.strategy}/${origin.transport}`,
+    path: `${origin.strategy}/${origin.via ?? origin.transport}`,
     transport: origin.transport,
     cipher,
     openedMs: Math.round((world.time.now() - origin.beganAt) * 10) / 10,

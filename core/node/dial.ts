@@ -12,6 +12,7 @@ import {
   type NoteAttempt,
   type Path,
   race,
+  type Reserve,
   type Strategy,
 } from "../connect/race.ts";
 import { ERROR_CODES, P2pdError, toP2pdError } from "../errors.ts";
@@ -21,7 +22,7 @@ import type { Reason } from "../wire/session-frame.ts";
 import type { Channel } from "./channel.ts";
 import { channelOf } from "./datagram-channel.ts";
 import { type Identity, keyOfId } from "./identity.ts";
-import type { OpenOptions, TimelineEntry } from "./node-api.ts";
+import type { OpenOptions, RelayPolicy, TimelineEntry } from "./node-api.ts";
 import { Session } from "./session.ts";
 import type { Signals } from "./signals.ts";
 
@@ -43,6 +44,9 @@ export interface DialContext {
   readonly signal: AbortSignal;
   /** Those that the configuration allows. */
   readonly strategies: readonly Strategy[];
+  /** When a relay may begin, where `OpenOptions` do not say it. */
+  readonly relay: RelayPolicy;
+  readonly relayAfterMs: number;
   /** Our external addresses, as far as they are known. */
   readonly externals: readonly string[];
   /** Our QUIC. */
@@ -68,6 +72,10 @@ const LOOK_UP_DELAY_MS = 200;
 /** A path to the peer on which nothing has been said yet. */
 interface Reached {
   readonly path: Path;
+  /** Of a relayed path: the first direct one, if there will be one. Whoever takes it greets on it or closes it. */
+  readonly later?: Promise<Path>;
+  /** Ends the search for a later path; what comes all the same is closed. */
+  readonly stop: () => void;
   readonly timeline: readonly TimelineEntry[];
   readonly beganAt: number;
   readonly note: NoteAttempt;
@@ -83,9 +91,14 @@ export async function dial(
   options: OpenOptions,
 ): Promise<DialledSession> {
   const context = { ...facts, cost: noCost() };
-  const { path, timeline, beganAt, note } = await reach(context, target, options);
+  const { path, later, stop, timeline, beganAt, note } = await reach(context, target, options);
   const known = context.signals.sessionOf(path.stream);
   const session = known ?? new Session(path.stream, { role: "dialer", time: context.world.time });
+  void session.closed.then(stop);
+  later?.then(
+    (direct) => direct.stream.abort(new P2pdError("aborted", "the session stays on its relay")),
+    () => undefined,
+  );
   try {
     const channel = await greet(session, path, options, note);
     return { session, channel, path, timeline, beganAt, cost: context.cost };
@@ -106,20 +119,38 @@ async function reach(context: DialContext, target: Target, options: OpenOptions)
     timeline.push({ ms: Math.round((time.now() - beganAt) * 10) / 10, strategy, candidate, event, detail });
   };
   const attempts: FailedAttempt[] = [];
+  const searching = new AbortController();
+  const stop = (): void => searching.abort();
+  const ended = (): void => context.signal.removeEventListener("abort", stop);
+  context.signal.addEventListener("abort", stop, { once: true });
+  if (context.signal.aborted) stop();
   try {
-    const peer = target.address ?? (await lookUp(context, target.id, deadline, note));
-    const { lanes, skipped } = lanesOf(context, peer, options);
-    attempts.push(...skipped);
+    let peer = target.address ?? (await lookUp(context, target.id, deadline, note));
+    const doubt = Promise.withResolvers<string>();
+    const { lanes, skipped } = lanesOf(context, peer, options, doubt.resolve);
+    const reserve = reserveOf(context, () => peer, options, doubt);
+    const isSkipped = reserve !== undefined && "reason" in reserve;
+    attempts.push(...skipped, ...(isSkipped ? [reserve] : []));
     const isFresh = target.address === undefined;
-    const path = await race(time, {
+    const fresher = async (): Promise<readonly (readonly Attempt[])[]> => {
+      const found = await fresherLanes(context, peer, options, deadline, note, doubt.resolve);
+      if (found === undefined) return [];
+      peer = found.peer;
+      return found.lanes;
+    };
+    const { path, later } = await race(time, {
       lanes,
-      more: isFresh ? [] : [fresherLanes(context, peer, options, deadline, note)],
+      more: isFresh ? [] : [fresher()],
+      reserve: isSkipped ? undefined : reserve,
       timeoutMs: Math.max(1, deadline - time.now()),
-      signal: context.signal,
+      signal: searching.signal,
       note,
     });
-    return { path, timeline, beganAt, note };
+    if (later === undefined) ended();
+    else later.then(ended, ended);
+    return { path, stop, timeline, beganAt, note, ...(later === undefined ? {} : { later }) };
   } catch (thrown) {
+    ended();
     const error = toP2pdError(thrown, "connect-failed");
     const skipped = error.code === "connect-failed" ? attempts : [];
     for (const { strategy, reason } of skipped) note(strategy, "", "skipped", reason);
@@ -149,9 +180,10 @@ async function fresherLanes(
   options: OpenOptions,
   deadline: number,
   note: NoteAttempt,
-): Promise<readonly (readonly Attempt[])[]> {
+  doubted: (why: string) => void,
+): Promise<{ readonly peer: Address; readonly lanes: readonly (readonly Attempt[])[] } | undefined> {
   const context = { signals, ...rest };
-  if (!signals.isOn || peer.id === rest.identity.id) return [];
+  if (!signals.isOn || peer.id === rest.identity.id) return undefined;
   const near = candidatesOf(context, peer, options).some((candidate) => candidate.near);
   // Signals go first, too: what a broker sends meanwhile holds the answer back until it is acknowledged (RFC 896).
   await pause(rest.world, near ? NEAR_DELAY_MS : LOOK_UP_DELAY_MS, rest.signal);
@@ -161,10 +193,13 @@ async function fresherLanes(
     peer.nics.some((old) => old.address === address && old.external === external && old.port === port);
   const nics = fresh.nics.filter((nic) => !isKnown(nic));
   const sameBrokers = JSON.stringify(fresh.brokers) === JSON.stringify(peer.brokers);
-  if (nics.length === 0 && sameBrokers) return [];
+  if (nics.length === 0 && sameBrokers) return undefined;
   note("direct", "brokers", "looked up", "the peer's address has changed");
-  const lanes = lanesOf(context, { ...fresh, nics }, options).lanes;
-  return sameBrokers ? lanes.filter((lane) => lane[0]?.strategy === "direct") : lanes;
+  const lanes = lanesOf(context, { ...fresh, nics }, options, doubted).lanes;
+  return {
+    peer: fresh,
+    lanes: sameBrokers ? lanes.filter((lane) => lane[0]?.strategy === "direct") : lanes,
+  };
 }
 
 function candidatesOf(
@@ -183,6 +218,7 @@ function lanesOf(
   context: DialContext,
   peer: Address,
   options: OpenOptions,
+  doubted: (why: string) => void,
 ): { readonly lanes: readonly (readonly Attempt[])[]; readonly skipped: readonly FailedAttempt[] } {
   const { world, identity, strategies, quic, signals, cost } = context;
   const skipped: FailedAttempt[] = [];
@@ -218,12 +254,37 @@ function lanesOf(
     const punch =
       peer.id === identity.id
         ? "a node needs no hole to reach itself"
-        : signals.punch(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : 0, cost);
+        : signals.punch(peer, expectedKey, options.transport, isNear ? NEAR_DELAY_MS : 0, { cost, doubted });
     if (typeof punch === "string") skip("punch", punch);
     else lanes.push([punch]);
   }
-  if (allowed.includes("relay")) skip("relay", "this version does not have this strategy");
   return { lanes, skipped };
+}
+
+/** The relay and when it may begin; or why there is none, where it is among the strategies. */
+function reserveOf(
+  { identity, strategies, relay, relayAfterMs, signals }: DialContext,
+  peer: () => Address,
+  options: OpenOptions,
+  doubt: PromiseWithResolvers<string>,
+): Reserve | FailedAttempt | undefined {
+  const skip = (reason: string): FailedAttempt => ({ strategy: "relay", candidate: "", reason });
+  const policy = options.relay ?? relay;
+  if (!(options.strategies ?? strategies).includes("relay")) return undefined;
+  if (policy === "never") return skip("relay=never");
+  if (peer().id === identity.id) return skip("a node needs no relay to reach itself");
+  const expectedKey = keyOfId(peer().id);
+  if (expectedKey === undefined) return skip("the id carries no key");
+  const lane = signals.relay(peer, expectedKey, options.transport);
+  if (typeof lane === "string") return skip(lane);
+  if (policy === "first") return { lane, afterMs: 0, soon: doubt.promise };
+  signals.doubt(peer()).then(
+    (why) => {
+      if (why !== undefined) doubt.resolve(why);
+    },
+    () => undefined,
+  );
+  return { lane, afterMs: Math.max(1, relayAfterMs), soon: doubt.promise };
 }
 
 /** Says HELLO; for a named service waits for the peer's word, so that a refusal is an error of the open. */

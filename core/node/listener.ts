@@ -42,6 +42,8 @@ export interface Arrival {
   readonly cipher: string;
   readonly strategy: Strategy;
   readonly transport: "tcp" | "udp";
+  /** As `Path.via`. */
+  readonly via?: string;
   /** About one round trip: from the accepted connection to the end of the TLS handshake. */
   readonly rttMs: number;
   /** When the connection was accepted, as `Time.now()` told it. */

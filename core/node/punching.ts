@@ -7,12 +7,14 @@ import type { PunchPlace } from "../connect/punch-pairs.ts";
 import type { PunchSetting } from "../connect/punch-sides.ts";
 import type { Strategy } from "../connect/race.ts";
 import { WarmPorts } from "../connect/warm-ports.ts";
+import { doubtOf } from "../connect/relay-outlook.ts";
 import { type Endpoint, type Family, scopeOf } from "../ip.ts";
 import { gatherNeeds } from "../nat/gather-needs.ts";
 import type { NatKind, NatProfile } from "../nat/nat-kind.ts";
 import { PUNCH_BUDGET } from "../nat/punch-budget.ts";
 import type { Credentials, World } from "../net/world.ts";
 import type { StunServer } from "../stun/server-url.ts";
+import type { Address } from "../wire/address.ts";
 import { isContested } from "./default-nic.ts";
 import { addressesToAsk } from "./discover-external.ts";
 import type { NatWatch } from "./nat-watch.ts";
@@ -88,6 +90,11 @@ export class Punching {
     const isFiltered = ({ udp }: NatProfile): boolean => udp.type !== "open-internet";
     const isShut = this.#known.length > 0 && this.#known.every(isFiltered);
     return isShut && this.#options.forwarded().length === 0 ? QUIET_MS : 0;
+  }
+
+  /** Why a direct path to a peer has little chance or takes a long search, as far as can be told before a punch. */
+  async doubt(peer: Address): Promise<string | undefined> {
+    return this.#options.forwarded().length > 0 ? undefined : doubtOf(await this.#places(), peer);
   }
 
   get #known(): readonly NatProfile[] {

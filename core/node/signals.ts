@@ -4,7 +4,7 @@
  */
 import { AwaitedAnswers } from "../connect/answers.ts";
 import { ConnectBack, type ConnectBackOptions } from "../connect/connect-back.ts";
-import { punchAttempt } from "../connect/punch.ts";
+import { punchAttempt, type PunchOptions } from "../connect/punch.ts";
 import { PunchAnswers } from "../connect/punch-answers.ts";
 import type { PunchCost } from "../connect/punch-cost.ts";
 import type { Attempt, Strategy } from "../connect/race.ts";
@@ -12,21 +12,16 @@ import { reverseAttempt } from "../connect/reverse.ts";
 import { type ErrorCode, P2pdError, toP2pdError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { SecureStream, World } from "../net/world.ts";
-import { parseBrokerUrl } from "../signal/broker-url.ts";
 import type { ClockOffset } from "../signal/senders.ts";
 import { type IncomingSignal, type Signaling, startSignaling } from "../signal/signaling.ts";
-import {
-  ADDRESS_MAX_BROKERS,
-  type Address,
-  type AddressBroker,
-  decodeAddress,
-  encodeAddress,
-} from "../wire/address.ts";
+import { type Address, type AddressBroker, decodeAddress } from "../wire/address.ts";
 import type { AnswerBody, OfferBody } from "../wire/signal-message.ts";
 import { type Identity, keyOfId } from "./identity.ts";
 import type { StatusPart, TimelineEntry } from "./node-api.ts";
 import type { Punching } from "./punching.ts";
+import type { Relaying } from "./relaying.ts";
 import { Session } from "./session.ts";
+import { brokersForAddress, readLine } from "./signal-addresses.ts";
 import { signalsStatus } from "./signals-status.ts";
 
 export interface SignalsOptions {
@@ -44,6 +39,7 @@ export interface SignalsOptions {
   readonly connectBack: () => ConnectBackOptions | undefined;
   /** What punches need; undefined where they are not allowed. */
   readonly punching: () => Punching | undefined;
+  readonly relaying: Relaying;
   /** Fires when the node stops. */
   readonly signal: AbortSignal;
   /** A peer whom we connected to at its wish; its HELLO is still to come. */
@@ -53,6 +49,7 @@ export interface SignalsOptions {
     path: {
       readonly strategy: Strategy;
       readonly transport: "tcp" | "udp";
+      readonly via?: string;
       readonly rttMs: number;
       readonly beganAt: number;
       readonly timeline?: readonly TimelineEntry[];
@@ -83,11 +80,7 @@ export class Signals {
     this.#world = world;
     this.#options = options;
     this.#connectBack = new ConnectBack(world);
-    this.brokers = options.brokers
-      .map(parseBrokerUrl)
-      .map(({ scheme, host, port, path }) => ({ scheme, host, port, path }))
-      .filter(fitsAddress)
-      .slice(0, ADDRESS_MAX_BROKERS);
+    this.brokers = brokersForAddress(options.brokers);
     const { identity, brokers, interfaces, log, suspected } = options;
     if (brokers.length === 0) return;
     this.#signaling = startSignaling(
@@ -133,7 +126,7 @@ export class Signals {
   }
 
   status(): readonly StatusPart[] {
-    return signalsStatus(this.#signaling?.status());
+    return [...signalsStatus(this.#signaling?.status()), ...this.#options.relaying.status];
   }
 
   clockOffset(id: string): ClockOffset | undefined {
@@ -196,7 +189,7 @@ export class Signals {
     peerKey: Uint8Array,
     transport: "tcp" | "udp" | undefined,
     delayMs: number,
-    cost: PunchCost,
+    { cost, doubted }: Pick<PunchOptions, "cost" | "doubted">,
   ): Attempt | string {
     const signaling = this.#signaling;
     const punching = this.#options.punching();
@@ -211,7 +204,24 @@ export class Signals {
       transports: transport === undefined ? ["udp", "tcp"] : [transport],
       delayMs,
       cost,
+      doubted,
     });
+  }
+
+  /** Why a direct path to the peer has little chance or takes long; undefined: it may well come soon. */
+  async doubt(peer: Address): Promise<string | undefined> {
+    return this.#options.punching()?.doubt(peer);
+  }
+
+  /** The attempts to reach a peer by a relay; or why there can be none. */
+  relay(
+    peer: () => Address,
+    peerKey: Uint8Array,
+    transport: "tcp" | "udp" | undefined,
+  ): readonly Attempt[] | string {
+    const signaling = this.#signaling;
+    if (signaling === undefined) return "needs a message to the peer, and no mqttBrokers are configured";
+    return this.#options.relaying.lane(signaling, this.#answers, { peer, peerKey, transport });
   }
 
   /** A path that brings a token came to our listener. */
@@ -253,6 +263,7 @@ export class Signals {
 
   #heard(signal: IncomingSignal): void {
     const { from, message } = signal;
+    if (this.#signaling !== undefined) this.#options.relaying.heard(signal, this.#signaling);
     if (message.type === "cancel") {
       this.#punchAnswers?.stop(message.request, from);
       this.#answers.refused(
@@ -260,7 +271,9 @@ export class Signals {
         from,
         `the peer could not connect to us: ${message.text ?? message.code}`,
       );
-    } else if (message.type === "offer") {
+    } else if (message.type === "permit") {
+      this.#answers.comesFrom(message.request, from, message.ips);
+    } else if (message.type === "offer" && message.relay === undefined) {
       this.#punchWith(signal, message).catch((thrown: unknown) => this.#complain("punching failed", thrown));
     } else if (message.type === "reverse") {
       const { request, token, address, transport } = message;
@@ -367,26 +380,5 @@ export class Signals {
 
   #complain(what: string, thrown: unknown): void {
     this.#options.log.debug(what, { error: toP2pdError(thrown).message });
-  }
-}
-
-function readLine(line: string): Address | undefined {
-  try {
-    return decodeAddress(line);
-  } catch {
-    // Remote input: whoever sent it is told that it was unreadable.
-    return undefined;
-  }
-}
-
-/** Whether an address line can carry a broker; a path may hold more than a line does. */
-function fitsAddress(broker: AddressBroker): boolean {
-  const id = `A${"g".repeat(43)}`;
-  try {
-    encodeAddress({ id, machine: "A".repeat(11), brokers: [broker], nics: [] });
-    return true;
-  } catch {
-    // Peers that know us by the line cannot use this broker; whoever is configured alike can.
-    return false;
   }
 }

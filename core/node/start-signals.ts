@@ -1,12 +1,15 @@
 /** What signaling needs of a node's other parts, put together: addresses, listeners, punches, what arrives. */
+import type { OwnNetworks } from "../connect/plan.ts";
 import type { Log } from "../log.ts";
 import type { World } from "../net/world.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Identity } from "./identity.ts";
 import type { Listener } from "./listener.ts";
+import type { NatWatch } from "./nat-watch.ts";
 import type { Network } from "./network.ts";
 import type { NodeConfig } from "./node-config.ts";
 import type { Punching } from "./punching.ts";
+import { Relaying } from "./relaying.ts";
 import { Signals } from "./signals.ts";
 
 export interface SignalsParts {
@@ -14,6 +17,7 @@ export interface SignalsParts {
   readonly identity: Identity;
   readonly listener: Listener;
   readonly network: Network;
+  readonly nat: NatWatch;
   readonly punching: Punching;
   readonly arrivals: Arrivals;
   readonly log: Log;
@@ -25,9 +29,15 @@ export interface SignalsParts {
 
 /** Throws `bad-argument` for an unreadable broker. */
 export function startSignals(world: World, parts: SignalsParts): Signals {
-  const { config, identity, listener, network, punching, arrivals, log, address, signal } = parts;
+  const { config, identity, listener, network, nat, punching, arrivals, log, address, signal } = parts;
   const { mqttBrokers, strategies, interfaces } = config;
   const { machineId: machine, credentials } = identity;
+  const own = (): OwnNetworks => ({ machine, nics: world.nics(), externals: network.externals });
+  const quic = (): Listener["quic"] => listener.quic;
+  const connected: Arrivals["greeted"] = (session, stream, path) => arrivals.greeted(session, stream, path);
+  const facts = { credentials, network, nat, quic, own, address };
+  const relaying = new Relaying(world, { config, ...facts, log, signal, connected });
+  relaying.check();
   return new Signals(world, {
     identity,
     brokers: mqttBrokers,
@@ -37,12 +47,12 @@ export function startSignals(world: World, parts: SignalsParts): Signals {
     suspected: () => network.recheck(),
     connectBack: () => {
       if (!strategies.includes("reverse")) return undefined;
-      const own = { machine, nics: world.nics(), externals: network.externals };
       const delayMs = strategies.includes("punch") ? punching.quietMs : 0;
-      return { own, credentials, quic: listener.quic, delayMs, signal };
+      return { own: own(), credentials, quic: quic(), delayMs, signal };
     },
     punching: () => (strategies.includes("punch") ? punching : undefined),
+    relaying,
     signal,
-    connected: (session, stream, path) => arrivals.greeted(session, stream, path),
+    connected,
   });
 }

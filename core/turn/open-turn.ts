@@ -4,12 +4,12 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
-import type { ByteStream, World } from "../net/world.ts";
+import type { ByteStream, Timer, World } from "../net/world.ts";
 import { allocate, type AllocateOptions, type TurnAllocation } from "./turn-allocation.ts";
 import { bindPeer, connectPeer } from "./turn-connections.ts";
 import { turnCodeOf } from "./turn-error.ts";
 import { type LinkOptions, type LinkTransport, openTurnLink } from "./turn-link.ts";
-import { createTurnLogin } from "./turn-login.ts";
+import { createTurnLogin, type TurnLogin } from "./turn-login.ts";
 
 /** A server as settings name it. */
 export interface TurnServerAddress {
@@ -26,6 +26,8 @@ export interface OpenTurnOptions extends AllocateOptions {
   readonly device?: string;
   /** Certificates to trust in place of the system's authorities. */
   readonly authorities?: readonly string[];
+  /** What was learnt of each server's realm and nonce: kept, it saves the next allocation a round trip. */
+  readonly logins?: Map<string, TurnLogin>;
 }
 
 export interface OpenTurn extends TurnAllocation {
@@ -70,7 +72,7 @@ async function openAt(
   first: Endpoint,
   options: OpenTurnOptions,
 ): Promise<OpenTurn> {
-  const { localIp, device, authorities, signal, timeoutMs = TIMEOUT_MS } = options;
+  const { localIp, device, authorities, signal, logins, timeoutMs = TIMEOUT_MS } = options;
   const seen = new Set<string>();
   let server = first;
   for (let ports = 0; ; ) {
@@ -87,9 +89,11 @@ async function openAt(
     };
     const link = await openTurnLink(world, how);
     // What one server calls realm and nonce is nothing to another.
-    const login = createTurnLogin(from.username, from.password);
+    const name = `${formatEndpoint(server)} ${from.username}`;
+    const login = logins?.get(name) ?? createTurnLogin(from.username, from.password);
     try {
       const allocation = await allocate(world, link, login, options);
+      logins?.set(name, login);
       // It would abort connects that come long after.
       const { signal: _, ...later } = how;
       return Object.assign(allocation, {
@@ -111,32 +115,68 @@ async function openAt(
   }
 }
 
+/** A server among several. */
+export interface TurnTry extends TurnServerAddress {
+  /** It is asked this much later than the first, or when one before it has failed; 0 unless given. */
+  readonly afterMs?: number;
+  /** Address and NIC to leave from, in place of those for all. */
+  readonly from?: Pick<OpenTurnOptions, "localIp" | "device">;
+}
+
 /**
- * Asks all servers at once and keeps the allocation that comes first, from the nearest; the others are given
- * back. Rejects with the last reason when none is left.
+ * Asks servers beside each other and keeps the allocation that comes first, from the nearest; the others are given
+ * back. Rejects when none is left, with every server's reason; the code is the one that they agree on, or `unavailable`.
+ * @param told what each server came to
  */
 export function openNearestTurn(
   world: TurnWorld,
-  servers: readonly TurnServerAddress[],
+  servers: readonly TurnTry[],
   options: OpenTurnOptions,
+  told: (server: TurnTry, outcome: OpenTurn | P2pdError) => void = () => undefined,
 ): Promise<OpenTurn> {
   const { promise, resolve, reject } = Promise.withResolvers<OpenTurn>();
-  let left = servers.length;
+  const errors: P2pdError[] = [];
+  const waiting = new Map<TurnTry, Timer>();
   let won = false;
-  if (left === 0) reject(new P2pdError("unavailable", "there are no TURN servers"));
-  for (const server of servers) {
-    openTurn(world, server, options).then(
+  if (servers.length === 0) reject(new P2pdError("unavailable", "there are no TURN servers"));
+  const ask = (server: TurnTry): void => {
+    waiting.get(server)?.cancel();
+    waiting.delete(server);
+    openTurn(world, server, { ...options, ...server.from }).then(
       (turn) => {
+        told(server, turn);
         // Not called off on its way: the server would keep it for minutes.
         if (won) void turn.close();
         else resolve(turn);
         won = true;
+        for (const timer of waiting.values()) timer.cancel();
+        waiting.clear();
       },
       (thrown: unknown) => {
-        left--;
-        if (left === 0 && !won) reject(toP2pdError(thrown));
+        const error = toP2pdError(thrown);
+        told(server, error);
+        errors.push(error);
+        if (won) return;
+        if (errors.length === servers.length) reject(allReasons(errors));
+        for (const next of [...waiting.keys()].slice(0, 1)) ask(next);
       },
     );
+  };
+  for (const server of servers) {
+    const { afterMs = 0 } = server;
+    if (afterMs > 0)
+      waiting.set(
+        server,
+        world.time.after(afterMs, () => ask(server)),
+      );
   }
+  for (const server of servers) if ((server.afterMs ?? 0) === 0) ask(server);
   return promise;
+}
+
+function allReasons(errors: readonly P2pdError[]): P2pdError {
+  const [first] = errors as [P2pdError];
+  const code = errors.every((error) => error.code === first.code) ? first.code : "unavailable";
+  const text = [...new Set(errors.map(({ message }) => message))].join("; ");
+  return new P2pdError(code, text, first.detail, { cause: first });
 }

@@ -27,7 +27,7 @@ export interface TurnLink {
   readonly server: Endpoint;
   /** As `StunTransport.request`, to the server. */
   request(request: Omit<StunRequest, "to">): Promise<StunResponse>;
-  /** Sends a message; false if the way is full: over UDP it is lost then. Over UDP `bytes` may be used again. */
+  /** Sends a message; false if the way is full: it may be lost then. Over UDP `bytes` may be used again. */
   send(bytes: Uint8Array): boolean;
   attach(handlers: LinkHandlers): void;
   close(): void;
@@ -143,7 +143,8 @@ function streamLink(world: LinkWorld, { server, transport }: LinkOptions, stream
     local: stream.local,
     server,
     request: (request) => exchange.request({ ...request, to: server }),
-    send: (bytes) => stream.write(bytes),
+    // What is relayed slows down by itself when it is lost, and not when it waits in a long queue.
+    send: (bytes) => stream.pendingBytes < MAX_PENDING && stream.write(bytes),
     attach(next) {
       handlers = next;
     },
@@ -156,6 +157,8 @@ function streamLink(world: LinkWorld, { server, transport }: LinkOptions, stream
   };
 }
 
+/** Octets that may wait for a slow connection with the server. */
+const MAX_PENDING = 256 * 1024;
 /** How long a server may take to end its half of a connection. */
 const LINGER_MS = 1000;
 

@@ -8,6 +8,7 @@ import { P2pdError } from "../errors.ts";
 import { ADDRESS_MAX_LENGTH } from "./address.ts";
 import { ENVELOPE_MAX_TEXT } from "./signal-envelope.ts";
 import { PUNCH, type SignalPunch } from "./signal-punch.ts";
+import { RELAY, RELAY_IPS, type SignalRelay } from "./signal-relay.ts";
 
 export const SIGNAL_VERSION = 1;
 /** Plaintexts are padded to a multiple of this many octets. */
@@ -35,6 +36,7 @@ const BODIES = {
       token: TOKEN,
       certificate: CERTIFICATE,
       punch: PUNCH,
+      relay: RELAY,
     },
   },
   answer: {
@@ -46,6 +48,7 @@ const BODIES = {
       token: TOKEN,
       certificate: CERTIFICATE,
       punch: PUNCH,
+      relay: RELAY,
       code: WORD,
       text: TEXT,
     },
@@ -61,6 +64,7 @@ const BODIES = {
       certificate: CERTIFICATE,
     },
   },
+  permit: { required: ["request", "ips"], properties: { request: ID, ips: RELAY_IPS } },
   connected: { required: ["request"], properties: { request: ID, path: WORD } },
   cancel: { required: ["request", "code"], properties: { request: ID, code: WORD, text: TEXT } },
   ping: { required: [], properties: {} },
@@ -86,6 +90,7 @@ export interface OfferBody {
   /** The sender's certificate, DER in base64url, for QUIC. */
   readonly certificate?: string;
   readonly punch?: SignalPunch;
+  readonly relay?: SignalRelay;
 }
 
 /** The reply to an offer or a reverse. `code` and `text` say why it was not accepted. */
@@ -97,6 +102,7 @@ export interface AnswerBody {
   readonly token?: string;
   readonly certificate?: string;
   readonly punch?: SignalPunch;
+  readonly relay?: SignalRelay;
   readonly code?: string;
   readonly text?: string;
 }
@@ -111,6 +117,13 @@ export interface ReverseBody {
   readonly transport?: "tcp" | "udp";
   readonly service?: string;
   readonly certificate?: string;
+}
+
+/** "I come to your relay from these addresses: let them in." */
+export interface PermitBody {
+  readonly type: "permit";
+  readonly request: string;
+  readonly ips: readonly string[];
 }
 
 /** "We have a path; stop trying." */
@@ -132,6 +145,7 @@ export type SignalBody =
   | OfferBody
   | AnswerBody
   | ReverseBody
+  | PermitBody
   | ConnectedBody
   | CancelBody
   | { readonly type: "ping" }

@@ -1,7 +1,7 @@
 /** Two whole nodes behind two NATs with all they need to meet, and how long an open takes. */
 import { P2pdError } from "../../core/errors.ts";
 import type { NodeConfig } from "../../core/node/node-config.ts";
-import type { Connection, Strategy } from "../../core/node/node-api.ts";
+import type { Connection, OpenOptions, Strategy } from "../../core/node/node-api.ts";
 import { decodeAddress, encodeAddress } from "../../core/wire/address.ts";
 import { changeSettings, type NatSettingsChange } from "../nat/settings.ts";
 import { parseRouterKind, type RouterKind } from "../nat/topologies.ts";
@@ -74,9 +74,10 @@ export async function timed(
   sim: Simulation,
   alice: SimNode,
   bob: SimNode,
+  options: OpenOptions = {},
 ): Promise<{ connection: Connection; ms: number }> {
   try {
-    return await openAndEcho(sim, alice, bob);
+    return await openAndEcho(sim, alice, bob, options);
   } catch (thrown) {
     if (thrown instanceof P2pdError) console.error(thrown.detail["timeline"]);
     throw thrown;
@@ -88,9 +89,10 @@ export async function openAndEcho(
   sim: Simulation,
   alice: SimNode,
   bob: SimNode,
+  options: OpenOptions = {},
 ): Promise<{ connection: Connection; ms: number }> {
   const began = sim.scheduler.nowMs;
-  const connection = await alice.node.open("bob", elsewhere(bob.node.address()));
+  const connection = await alice.node.open("bob", elsewhere(bob.node.address()), options);
   await connection.pipe.send("ECHO x");
   await connection.pipe.recv("all", 5000);
   return { connection, ms: sim.scheduler.nowMs - began };

@@ -1,5 +1,13 @@
 import { expect, test } from "bun:test";
-import { type Attempt, type AttemptContext, type Path, race } from "../../../core/connect/race.ts";
+import {
+  type Attempt,
+  type AttemptContext,
+  type Path,
+  race,
+  type Reserve,
+  type Strategy,
+  type Won,
+} from "../../../core/connect/race.ts";
 import { P2pdError } from "../../../core/errors.ts";
 import type { SecureStream } from "../../../core/net/world.ts";
 import { HandTime, memoryStreams, settle } from "../node/memory-stream.ts";
@@ -26,7 +34,7 @@ test("the first path wins; the others are stopped and closed, and no timer stays
   const won = start([[slow, fast, attempt("later", 100)]]);
   await settle();
   fast.succeed();
-  expect((await won).candidate).toBe("fast");
+  expect((await won).path.candidate).toBe("fast");
   expect(slow.context?.signal.aborted).toBe(true);
   const late = slow.succeed();
   await settle();
@@ -75,7 +83,7 @@ test("it waits for lanes that are still being found out, and does not mind when 
   await settle();
   expect(begun).toEqual(["a", "late"]);
   late.succeed();
-  expect((await won).candidate).toBe("late");
+  expect((await won).path.candidate).toBe("late");
 });
 
 test("an attempt that never ends does not outlast the deadline", async () => {
@@ -102,6 +110,90 @@ test("given up, it stops everything and says so", async () => {
   expect((await failure(start([[attempt("c", 0)]], { signal: control.signal }))).code).toBe("aborted");
 });
 
+test("a reserve begins when its time has come, and not before", async () => {
+  const { time, begun, notes, start } = arena();
+  const reserve = { lane: [attempt("relay", 0, "relay")], afterMs: 200, soon: never };
+  void failure(start([[attempt("a", 0)]], { reserve }));
+  await settle();
+  time.advance(199);
+  await settle();
+  expect(begun).toEqual(["a"]);
+  time.advance(1);
+  await settle();
+  expect(begun).toEqual(["a", "relay"]);
+  expect(notes).toEqual(["begins no path within 200 ms"]);
+});
+
+test("a reserve begins when the others have failed, when they are doubted, or at once where its time is 0", async () => {
+  const failed = arena();
+  const a = attempt("a", 0);
+  const lane = (): readonly TestAttempt[] => [attempt("relay", 0, "relay")];
+  void failure(failed.start([[a]], { reserve: { lane: lane(), afterMs: 200, soon: never } }));
+  await settle();
+  a.fail("refused");
+  await settle();
+  expect(failed.begun).toEqual(["a", "relay"]);
+
+  const doubted = arena();
+  const soon = Promise.resolve("both random");
+  void failure(doubted.start([[attempt("a", 0)]], { reserve: { lane: lane(), afterMs: 200, soon } }));
+  await settle();
+  expect(doubted.begun).toEqual(["a", "relay"]);
+  expect(doubted.notes).toEqual(["begins both random"]);
+
+  const first = arena();
+  void failure(first.start([[attempt("a", 0)]], { reserve: { lane: lane(), afterMs: 0, soon: never } }));
+  expect(first.begun).toEqual(["a", "relay"]);
+
+  const alone = arena();
+  void failure(alone.start([], { reserve: { lane: lane(), afterMs: 200, soon: never } }));
+  expect(alone.begun).toEqual(["relay"]);
+});
+
+test("behind a relayed path the others go on: the first of them is told later, other relays are stopped", async () => {
+  const { time, start } = arena();
+  const [direct, relayed, other] = [
+    attempt("direct", 0),
+    attempt("relay", 0, "relay"),
+    attempt("other", 0, "relay"),
+  ];
+  const won = start([[direct]], { reserve: { lane: [relayed, other], afterMs: 0, soon: never } });
+  await settle();
+  relayed.succeed();
+  const { path, later } = await won;
+  expect(path.candidate).toBe("relay");
+  expect(other.context?.signal.aborted).toBe(true);
+  expect(direct.context?.signal.aborted).toBe(false);
+  const late = other.succeed();
+  await settle();
+  expect(late.isClosed).toBe(true);
+  direct.succeed();
+  expect((await later)?.candidate).toBe("direct");
+  time.advance(2000);
+  expect(time.pending).toBe(0);
+});
+
+test("behind a relayed path that nothing follows, it says so: all failed, given up, or too late", async () => {
+  for (const end of ["fail", "abort", "time"] as const) {
+    const { time, start } = arena();
+    const control = new AbortController();
+    const [direct, relayed] = [attempt("direct", 0), attempt("relay", 0, "relay")];
+    const reserve = { lane: [relayed], afterMs: 0, soon: never };
+    const won = start([[direct]], { reserve, signal: control.signal });
+    await settle();
+    relayed.succeed();
+    const { later } = await won;
+    const ended = failure(later as Promise<Path>);
+    if (end === "fail") direct.fail("refused");
+    else if (end === "abort") control.abort();
+    else time.advance(1100);
+    expect((await ended).code).toBe(end === "abort" ? "aborted" : "connect-failed");
+    expect(time.pending).toBe(0);
+  }
+});
+
+const never = new Promise<string>(() => undefined);
+
 interface TestAttempt extends Attempt {
   context?: AttemptContext;
   succeed(): { readonly isClosed: boolean };
@@ -109,10 +201,10 @@ interface TestAttempt extends Attempt {
   onBegin?: () => void;
 }
 
-function attempt(candidate: string, leadMs: number): TestAttempt {
+function attempt(candidate: string, leadMs: number, strategy: Strategy = "direct"): TestAttempt {
   const outcome = Promise.withResolvers<Path>();
   const self: TestAttempt = {
-    strategy: "direct",
+    strategy,
     candidate,
     leadMs,
     run(context) {
@@ -123,7 +215,7 @@ function attempt(candidate: string, leadMs: number): TestAttempt {
     succeed() {
       const [stream] = memoryStreams();
       const secure: SecureStream = Object.assign(stream, { peerKey: new Uint8Array(33), cipher: "" });
-      outcome.resolve({ strategy: "direct", transport: "tcp", candidate, stream: secure, rttMs: 1 });
+      outcome.resolve({ strategy, transport: "tcp", candidate, stream: secure, rttMs: 1 });
       return stream;
     },
     fail: (why) => outcome.reject(new P2pdError("refused", why)),
@@ -140,9 +232,14 @@ function arena() {
   };
   const start = (
     lanes: readonly (readonly TestAttempt[])[],
-    options: { more?: readonly Promise<readonly (readonly Attempt[])[]>[]; signal?: AbortSignal } = {},
-  ): Promise<Path> => {
+    options: {
+      more?: readonly Promise<readonly (readonly Attempt[])[]>[];
+      reserve?: Reserve;
+      signal?: AbortSignal;
+    } = {},
+  ): Promise<Won> => {
     watch(lanes);
+    watch([options.reserve?.lane ?? []]);
     for (const coming of options.more ?? []) coming.then(watch, () => undefined);
     return race(time, {
       lanes,

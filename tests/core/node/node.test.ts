@@ -177,6 +177,7 @@ describe("a start", () => {
       "stun",
       "nat",
       "brokers",
+      "relay",
       "portmap",
     ]);
     expect(node.interfaces().length).toBeGreaterThan(0);

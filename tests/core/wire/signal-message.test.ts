@@ -33,6 +33,7 @@ const EXAMPLES: Readonly<Record<string, SignalMessage>> = {
     text: "later",
   },
   reverse: { ...head, type: "reverse", request: ID, address: "p2pd1~x", token: "abc" },
+  permit: { ...head, type: "permit", request: ID, ips: ["5.44.0.2", "2a01::1"] },
   connected: { ...head, type: "connected", request: ID, path: "direct/tcp" },
   cancel: { ...head, type: "cancel", request: ID, code: "timeout" },
   ping: { ...head, type: "ping" },
@@ -83,6 +84,38 @@ describe("what a signal says of a punch", () => {
     ["an unknown kind", { ...PUNCH, pairs: [{ udp: { ...SIDE, kind: { ...SIDE.kind, type: "odd" } } }] }],
   ])("is refused with %s", (_, punch) => {
     expect(decodeSignal(bytesOf(withPunch(punch)))).toBe("malformed");
+  });
+});
+
+describe("what a signal says of a relay", () => {
+  const offer = EXAMPLES["offer"] as SignalMessage;
+  const withRelay = (relay: unknown): SignalMessage => ({ ...offer, relay }) as SignalMessage;
+
+  test.each([
+    ["asking for one", { transport: "udp" }],
+    ["offering one", { transport: "tcp", link: "tls", at: { ip: "5.44.0.2", port: 50_000 } }],
+  ])("comes out as it went in, %s", (_, relay) => {
+    expect(decodeSignal(encodeSignal(withRelay(relay)))).toEqual(withRelay(relay));
+  });
+
+  test.each([
+    ["no transport", {}],
+    ["another transport", { transport: "sctp" }],
+    ["another link", { transport: "udp", link: "quic" }],
+    ["a name as address", { transport: "udp", at: { ip: "example.org", port: 1 } }],
+    ["port 0", { transport: "udp", at: { ip: "5.44.0.2", port: 0 } }],
+    ["no port", { transport: "udp", at: { ip: "5.44.0.2" } }],
+  ])("is refused with %s", (_, relay) => {
+    expect(decodeSignal(bytesOf(withRelay(relay)))).toBe("malformed");
+  });
+
+  test.each([
+    ["no address", []],
+    ["nine addresses", Array.from({ length: 9 }, () => "5.44.0.2")],
+    ["a name", ["example.org"]],
+  ])("lets nobody in with %s", (_, ips) => {
+    const permit = { ...EXAMPLES["permit"], ips } as SignalMessage;
+    expect(decodeSignal(bytesOf(permit))).toBe("malformed");
   });
 });
 

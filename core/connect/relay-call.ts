@@ -1,0 +1,204 @@
+/**
+ * The side of a relayed path that comes to the other's relayed address: by itself, and where that does not succeed, from
+ * an allocation of its own, which passes where nothing but its TURN server can be reached.
+ */
+import { P2pdError, toP2pdError } from "../errors.ts";
+import { type Endpoint, familyOf, formatEndpoint, inPrefix, scopeOf } from "../ip.ts";
+import type { Credentials, QuicEndpoint, SecureStream, World } from "../net/world.ts";
+import type { OpenTurn } from "../turn/open-turn.ts";
+import type { Address } from "../wire/address.ts";
+import { ownPath } from "./owned-path.ts";
+import { pause } from "./pause.ts";
+import type { OwnNetworks } from "./plan.ts";
+import type { Note } from "./race.ts";
+import { RelayBridge } from "./relay-bridge.ts";
+import type { RelayedPath, RelaySource } from "./relay-hold.ts";
+
+export interface CallRelayOptions {
+  readonly at: Endpoint;
+  readonly transport: "tcp" | "udp";
+  readonly credentials: Credentials;
+  readonly peerKey: Uint8Array;
+  /** Where QUIC leaves from; absent where UDP is blocked. */
+  readonly quic?: QuicEndpoint | undefined;
+  /** Of allocations of our own. */
+  readonly source: RelaySource;
+  /** Tells the other side from where an allocation of ours comes. */
+  readonly comesFrom: (ips: readonly string[]) => void;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly note: Note;
+}
+
+/** So long the plain way has the field. */
+const OWN_AFTER_MS = 1000;
+const LOOPBACK = "127.0.0.1";
+
+/**
+ * Why a relayed address that a peer names is not connected to: it must be public, or in a network that both are in, so
+ * that nobody can use us to knock inside of ours. Undefined: it may be connected to.
+ */
+export function refuseRelay(at: Endpoint, peer: Address, own: OwnNetworks): string | undefined {
+  const scope = scopeOf(at.ip);
+  if (scope === "public") return undefined;
+  const isHere = own.nics.some(
+    ({ up, addresses }) => up && addresses.some(({ ip, prefixLength }) => inPrefix(at.ip, ip, prefixLength)),
+  );
+  const isShared =
+    peer.machine === own.machine ||
+    own.nics.some(({ up, addresses }) =>
+      addresses.some(
+        ({ ip, prefixLength }) =>
+          up &&
+          inPrefix(at.ip, ip, prefixLength) &&
+          peer.nics.some(({ address }) => inPrefix(address, ip, prefixLength)),
+      ),
+    );
+  const isPlain = scope === "private" || scope === "shared" || scope === "loopback";
+  return isPlain && isHere && isShared
+    ? undefined
+    : `the relayed address ${formatEndpoint(at)} is ${scope}, and in no network of both`;
+}
+
+/** The first path that proves the peer's key. Rejects with all reasons. */
+export async function callRelay(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+  const { signal, note, source } = options;
+  const losing = new AbortController();
+  const stop = (): void => losing.abort();
+  signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) stop();
+  const failed = new AbortController();
+  let isOver = false;
+  const reasons: string[] = [];
+  const attempt = async (what: string, run: () => Promise<RelayedPath>): Promise<RelayedPath> => {
+    try {
+      const path = await run();
+      if (!isOver) return path;
+      path.stream.abort(new P2pdError("aborted", "another path was faster"));
+      throw new P2pdError("aborted", "another path was faster");
+    } catch (thrown) {
+      const error = toP2pdError(thrown, "connect-failed");
+      if (error.code !== "aborted") {
+        note("failed", `${what}: ${error.message}`);
+        reasons.push(`${what}: ${error.message}`);
+      }
+      throw error;
+    }
+  };
+  const limited = { ...options, signal: losing.signal };
+  const plain = attempt("to the relayed address", () => callPlainly(world, limited)).finally(() =>
+    failed.abort(),
+  );
+  const ways = [plain];
+  if (source.isAny) {
+    ways.push(
+      attempt("from a relay of our own", async () => {
+        await pauseUntil(world, failed.signal, losing.signal);
+        return callFromOwn(world, limited);
+      }),
+    );
+  }
+  try {
+    return await Promise.any(ways);
+  } catch {
+    if (signal.aborted) throw new P2pdError("aborted", "opening was given up");
+    throw new P2pdError("connect-failed", reasons.join("; "));
+  } finally {
+    isOver = true;
+    signal.removeEventListener("abort", stop);
+    stop();
+  }
+}
+
+/** Waits until the plain way has failed, or has had its time. */
+async function pauseUntil(world: World, failed: AbortSignal, losing: AbortSignal): Promise<void> {
+  const either = AbortSignal.any([failed, losing]);
+  await pause(world, OWN_AFTER_MS, either).catch(() => undefined);
+  if (losing.aborted) throw new P2pdError("aborted", "opening was given up");
+}
+
+async function callPlainly(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+  const { at, transport, credentials, peerKey, quic, timeoutMs, signal } = options;
+  const began = world.time.now();
+  if (transport === "udp") {
+    if (quic === undefined) throw new P2pdError("unsupported", "UDP is blocked here, or there is no QUIC");
+    const stream = await quic.connect({ remote: at, expectedKey: peerKey, timeoutMs, signal });
+    return { stream, transport, rttMs: world.time.now() - began };
+  }
+  const raw = await world.connectTcp({ remote: at, timeoutMs, signal });
+  const rttMs = world.time.now() - began;
+  const stream = await world.secure(raw, {
+    role: "client",
+    credentials,
+    expectedKey: peerKey,
+    timeoutMs,
+    signal,
+  });
+  return { stream, transport, rttMs };
+}
+
+async function callFromOwn(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+  const { at, transport, source, signal, comesFrom, note } = options;
+  const turn = await source.open(transport, familyOf(at.ip));
+  try {
+    if (signal.aborted) throw new P2pdError("aborted", "opening was given up");
+    const ips = turn.relayed.map(({ ip }) => ip);
+    note("allocated", `a relay of our own, ${ips.join(", ")}, to come from`);
+    comesFrom(ips);
+    return await (transport === "tcp" ? callTcp(world, turn, options) : callUdp(world, turn, options));
+  } catch (thrown) {
+    void turn.close();
+    throw thrown;
+  }
+}
+
+async function callTcp(world: World, turn: OpenTurn, options: CallRelayOptions): Promise<RelayedPath> {
+  const { at, credentials, peerKey, timeoutMs, signal } = options;
+  const raw = await turn.connect(at);
+  const began = world.time.now();
+  const secured = await world.secure(raw, {
+    role: "client",
+    credentials,
+    expectedKey: peerKey,
+    timeoutMs,
+    signal,
+  });
+  turn.attach({ message: () => undefined, closed: (error) => secured.abort(error) });
+  const stream = ownPath(world.time, secured, { close: () => turn.close() });
+  return { stream, transport: "tcp", rttMs: world.time.now() - began };
+}
+
+async function callUdp(world: World, turn: OpenTurn, options: CallRelayOptions): Promise<RelayedPath> {
+  const { at, credentials, peerKey, timeoutMs, signal } = options;
+  if (world.openQuic === undefined) throw new P2pdError("unsupported", "this node has no QUIC");
+  const endpoint = await world.openQuic({ local: { ip: LOOPBACK, port: 0 }, credentials });
+  let standing: SecureStream | undefined;
+  const bridge = new RelayBridge(
+    world,
+    turn,
+    () => endpoint.local,
+    (error) => standing?.abort(error),
+  );
+  const close = (): void => {
+    bridge.close();
+    void endpoint.close();
+  };
+  try {
+    await turn.permit([at.ip]);
+    const began = world.time.now();
+    const remote = await bridge.open(at);
+    const path = await endpoint.connect({ remote, expectedKey: peerKey, timeoutMs, signal });
+    standing = path;
+    const below = {
+      close(): void {
+        close();
+        void turn.close();
+      },
+    };
+    const stream = ownPath(world.time, path, below, { local: turn.link.local, remote: at });
+    return { stream, transport: "udp", rttMs: world.time.now() - began };
+  } catch (thrown) {
+    close();
+    throw thrown;
+  }
+}

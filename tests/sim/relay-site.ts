@@ -1,0 +1,37 @@
+/** Two whole nodes behind two NATs, with a TURN server that one of them or both may use. */
+import type { NodeConfig } from "../../core/node/node-config.ts";
+import type { LinkTransport } from "../../core/turn/turn-link.ts";
+import { startPuncher, startServers } from "./punch-site.ts";
+import type { SimNode } from "./sim-node.ts";
+import type { Simulation } from "./simulation.ts";
+import { type SimTurnOptions, type SimTurnServer, startTurnServer } from "./turn-server.ts";
+
+export interface MeetWithTurnOptions {
+  /** How each reaches the server; undefined: it is configured with none. */
+  readonly alice?: LinkTransport | undefined;
+  readonly bob?: LinkTransport | undefined;
+  readonly password?: string;
+  readonly turn?: SimTurnOptions;
+  /** Of both. */
+  readonly config?: Partial<NodeConfig>;
+}
+
+/** Both nodes, started, with their NATs measured. */
+export async function meetWithTurn(
+  sim: Simulation,
+  options: MeetWithTurnOptions = {},
+): Promise<{ alice: SimNode; bob: SimNode; server: SimTurnServer }> {
+  const { config, turn, password } = options;
+  const common = { ...(await startServers(sim)), ...config };
+  const server = await startTurnServer(sim, "turn", { delayMs: 0, ...turn });
+  const links = { alice: "alice" in options ? options.alice : "udp", bob: options.bob };
+  const start = (name: "alice" | "bob"): Promise<SimNode> => {
+    const link = links[name];
+    const turnServers = link === undefined ? [] : [server.at(link, password)];
+    return startPuncher(sim, name, { ...common, turnServers });
+  };
+  const [alice, bob] = [await start("alice"), await start("bob")];
+  await Promise.all([alice.node.nat(), bob.node.nat()]);
+  await sim.sleep(3000);
+  return { alice, bob, server };
+}

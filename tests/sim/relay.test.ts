@@ -1,0 +1,114 @@
+/** Whole nodes that no direct path joins, and what a relay does for them: when it begins, by which carrier, in what time. */
+import { beforeAll, expect } from "bun:test";
+import { loadSignaling } from "../../core/signal/signaling.ts";
+import { twoHosts } from "../nat/topologies.ts";
+import { nat, timed } from "./punch-site.ts";
+import { meetWithTurn, type MeetWithTurnOptions } from "./relay-site.ts";
+import { simTest } from "./sim-test.ts";
+
+beforeAll(loadSignaling);
+
+const topology = (a: string, b: string) => ({ topology: twoHosts(nat(a), nat(b)) });
+const RANDOM = topology("symmetric/random", "symmetric/random");
+
+simTest(
+  "where both ports are random the relay begins at once: the first echo is there within 700 ms, and nothing stays",
+  [1, 2, 3],
+  async (sim) => {
+    const { alice, bob, server } = await meetWithTurn(sim);
+    const { connection, ms } = await timed(sim, alice, bob);
+    console.log(`relay=last, ruled out: ${Math.round(ms)} ms`);
+    expect(connection).toMatchObject({ strategy: "relay", path: "relay/turn-udp", transport: "udp" });
+    expect(ms).toBeLessThan(700);
+    expect(bob.node.connections()).toMatchObject([{ strategy: "relay", path: "relay/turn-udp" }]);
+    await alice.node.close("bob");
+    await sim.sleep(5000);
+    expect(server.sockets.server.allocations.all.size).toBe(0);
+    await Promise.all([alice.close(), bob.close()]);
+  },
+  RANDOM,
+);
+
+const ALONE = { strategies: ["relay"] } as const;
+
+/** Routers, who has a server and by which link, what is asked for, and the path it must get. */
+const CARRIERS: readonly (readonly [
+  what: string,
+  routers: readonly [string, string],
+  options: MeetWithTurnOptions & { readonly transport?: "tcp" | "udp" },
+  path: string,
+  limitMs: number,
+])[] = [
+  [
+    "over a link of TCP, QUIC",
+    ["symmetric/random", "symmetric/random"],
+    { alice: "tcp" },
+    "relay/turn-tcp",
+    500,
+  ],
+  [
+    "over a TCP allocation, TLS",
+    ["symmetric/random", "symmetric/random"],
+    { alice: "udp", transport: "tcp" },
+    "relay/turn-tcp",
+    700,
+  ],
+  [
+    "with UDP blocked at the caller",
+    ["blocked/random", "symmetric/random"],
+    { alice: "udp", config: ALONE },
+    "relay/turn-tcp",
+    700,
+  ],
+  [
+    "with UDP blocked at the called",
+    ["symmetric/random", "blocked/random"],
+    { alice: "udp", config: ALONE },
+    "relay/turn-tcp",
+    700,
+  ],
+  [
+    "with UDP blocked at both",
+    ["blocked/random", "blocked/random"],
+    { alice: "udp", config: ALONE },
+    "relay/turn-tcp",
+    700,
+  ],
+  [
+    "by the server of the called, where the caller has none",
+    ["symmetric/random", "symmetric/random"],
+    { alice: undefined, bob: "udp" },
+    "relay/turn-udp",
+    700,
+  ],
+  [
+    "by a TCP allocation of the called, with UDP blocked at both",
+    ["blocked/random", "blocked/random"],
+    { alice: undefined, bob: "udp", config: ALONE },
+    "relay/turn-tcp",
+    700,
+  ],
+];
+
+for (const [what, [a, b], options, path, limitMs] of CARRIERS) {
+  simTest(
+    `${what}: relayed and echoed, and given back`,
+    [1],
+    async (sim) => {
+      const { transport } = options;
+      const { alice, bob, server } = await meetWithTurn(sim, options);
+      const open = transport === undefined ? {} : { transport };
+      const { connection, ms } = await timed(sim, alice, bob, open);
+      console.log(`${what}: ${connection.path} (${connection.transport}) ${Math.round(ms)} ms`);
+      if (process.env["SHOW"] === "1") console.log(connection.timeline);
+      expect(connection.path).toBe(path);
+      expect(ms).toBeLessThan(limitMs);
+      expect(bob.node.connections()).toMatchObject([{ strategy: "relay", path }]);
+      await alice.node.close("bob");
+      await sim.sleep(5000);
+      expect(server.sockets.server.allocations.all.size).toBe(0);
+      await Promise.all([alice.close(), bob.close()]);
+    },
+    topology(a, b),
+  );
+}
