@@ -23,6 +23,8 @@ export interface DirectOptions {
   readonly expectedKey: Uint8Array;
   /** Where QUIC leaves from; absent: candidates over UDP fail. */
   readonly quic?: QuicEndpoint | undefined;
+  /** How often paths over QUIC show a sign of life, in milliseconds; that of `quic` unless given. */
+  readonly keepAliveMs?: number | undefined;
 }
 
 /** The candidates as one lane of a race. */
@@ -114,12 +116,12 @@ async function knockTcp(
 async function knockUdp(
   { time }: World,
   remote: Endpoint,
-  { quic, expectedKey }: DirectOptions,
+  { quic, expectedKey, keepAliveMs }: DirectOptions,
   limits: Limits,
 ): Promise<Authenticated> {
   if (quic === undefined) throw new P2pdError("unsupported", "this node has no QUIC");
   const began = time.now();
-  const stream = await quic.connect({ remote, expectedKey, ...limits });
+  const stream = await quic.connect({ remote, expectedKey, keepAliveMs, ...limits });
   return { stream, rttMs: time.now() - began };
 }
 

@@ -116,7 +116,7 @@ async function dial(own: Own, options: QuicConnectOptions): Promise<QuicPath> {
     session = await own.quic.connect(socketAddressFor(remote, familyOf(own.local.ip) === 6), {
       endpoint: own.endpoint,
       ...clientOptions(),
-      ...sessionOptions(0, own.options),
+      ...sessionOptions(0, { ...own.options, keepAliveMs: options.keepAliveMs ?? own.options.keepAliveMs }),
       handshakeTimeout: timeoutMs + 1000, // ours is first
     });
     return await Promise.race([openPath(own, options, session, what, () => reason), givenUp.promise]);

@@ -182,6 +182,8 @@ export interface QuicOptions {
   readonly strangerTimeoutMs?: number;
   /** How long a path lives without a sign of the peer, in whole seconds: 30,000 ms by default. */
   readonly idleTimeoutMs?: number;
+  /** How often paths show a sign of life, in milliseconds: a third of the time that they live without one by default. */
+  readonly keepAliveMs?: number;
 }
 
 export interface QuicConnectOptions {
@@ -189,6 +191,8 @@ export interface QuicConnectOptions {
   /** Compressed P-256 public key (33 octets) that the peer must prove. */
   readonly expectedKey: Uint8Array;
   readonly timeoutMs: number;
+  /** That of the endpoint unless given. */
+  readonly keepAliveMs?: number | undefined;
   readonly signal?: AbortSignal;
 }
 

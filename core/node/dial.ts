@@ -51,6 +51,8 @@ export interface DialContext {
   readonly externals: readonly string[];
   /** Our QUIC. */
   readonly quic?: QuicEndpoint | undefined;
+  /** How often direct paths over QUIC show a sign of life, in milliseconds. */
+  readonly keepAliveMs: number;
   readonly signals: Signals;
   /** Adds what punches of this open send. */
   readonly cost: PunchCost;
@@ -220,7 +222,7 @@ function lanesOf(
   options: OpenOptions,
   doubted: (why: string) => void,
 ): { readonly lanes: readonly (readonly Attempt[])[]; readonly skipped: readonly FailedAttempt[] } {
-  const { world, identity, strategies, quic, signals, cost } = context;
+  const { world, identity, strategies, quic, keepAliveMs, signals, cost } = context;
   const skipped: FailedAttempt[] = [];
   const lanes: (readonly Attempt[])[] = [];
   const skip = (strategy: Strategy, reason: string): void => {
@@ -236,8 +238,14 @@ function lanesOf(
   else if (candidates.length === 0)
     skip("direct", "no endpoint of the address can be reached from the networks of this machine");
   else {
-    const { credentials } = identity;
-    lanes.push(directLane(world, candidates, { strategy: "direct", credentials, expectedKey, quic }));
+    const knocking = {
+      strategy: "direct",
+      credentials: identity.credentials,
+      expectedKey,
+      quic,
+      keepAliveMs,
+    } as const;
+    lanes.push(directLane(world, candidates, knocking));
   }
   const punchLeadMs = allowed.includes("punch") ? signals.reverseDelayMs : 0;
   if (allowed.includes("reverse")) {

@@ -247,6 +247,7 @@ export class Node implements NodeApi {
       relay: this.#config.relay,
       relayAfterMs: this.#config.relayAfterMs,
       quic: this.#listener.quic,
+      keepAliveMs: this.#punching.keepAliveMs,
       signals: this.#signals,
     };
     return dial(context, peer, options);

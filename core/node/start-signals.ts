@@ -48,7 +48,8 @@ export function startSignals(world: World, parts: SignalsParts): Signals {
     connectBack: () => {
       if (!strategies.includes("reverse")) return undefined;
       const delayMs = strategies.includes("punch") ? punching.quietMs : 0;
-      return { own: own(), credentials, quic: quic(), delayMs, signal };
+      const { keepAliveMs } = punching;
+      return { own: own(), credentials, quic: quic(), keepAliveMs, delayMs, signal };
     },
     punching: () => (strategies.includes("punch") ? punching : undefined),
     relaying,
