@@ -12,8 +12,6 @@ import type { Attempt, AttemptContext, Note, Path, Strategy } from "./race.ts";
 
 /** A host that refuses TCP hardly has a node on UDP; so much longer it is waited for. */
 const REFUSED_GRACE_MS = 500;
-/** One endpoint does not use up the time of all. */
-const ATTEMPT_TIMEOUT_MS = 8000;
 
 export interface DirectOptions {
   /** What these attempts are called: connecting back is `reverse`. */
@@ -57,8 +55,8 @@ async function knock(
   { signal, leftMs, note }: AttemptContext,
   door: AbortController,
 ): Promise<Path> {
-  const { endpoint, transport, kind } = candidate;
-  const timeoutMs = Math.min(ATTEMPT_TIMEOUT_MS, leftMs());
+  const { endpoint, transport, kind, patienceMs } = candidate;
+  const timeoutMs = Math.min(patienceMs, leftMs());
   note("connecting", kind);
   try {
     const { stream, rttMs } = await (transport === "tcp"
