@@ -202,13 +202,14 @@ class UdpPunch {
   }
 
   async #openQuic(place: Place, accept?: (path: QuicPath) => void): Promise<QuicEndpoint> {
-    const { localIp, credentials, keepAliveMs } = this.#options;
+    const { localIp, device, credentials, keepAliveMs } = this.#options;
     if (this.#world.openQuic === undefined) throw new P2pdError("unsupported", "this node has no QUIC");
     place.localPort = place.socket?.local.port ?? place.localPort;
     place.socket?.close();
     place.socket = undefined;
     const quic = await this.#world.openQuic({
       local: { ip: localIp, port: place.localPort },
+      device,
       credentials,
       keepAliveMs,
       ...(accept === undefined ? {} : { accept }),

@@ -175,6 +175,8 @@ export interface QuicPath extends SecureStream {
 export interface QuicOptions {
   /** Port 0: any free one. `::` takes IPv4 too, unlike UDP and TCP sockets: no second endpoint can have its port. */
   readonly local: Endpoint;
+  /** Name of the NIC that packets must leave by; `local` must then have an address. */
+  readonly device?: string | undefined;
   readonly credentials: Credentials;
   /** Receives callers that have proved their keys; absent: the endpoint does not listen. */
   readonly accept?: (path: QuicPath) => void;

@@ -58,7 +58,8 @@ export async function openQuic(
   const ownKey = compressedKey(credentials.privateKeyPem);
   const sessions = new Map<string, Session>();
   const counters = { accepted: 0, strangers: 0, turnedAway: 0, failed: 0 };
-  const first = await world.openUdp({ local: options.local });
+  const { local, device } = options;
+  const first = await world.openUdp({ local, ...(device === undefined ? {} : { device }) });
   const sockets = [first];
   if (options.local.ip === "::") {
     sockets.push(await world.openUdp({ local: { ip: "0.0.0.0", port: first.local.port } }));
