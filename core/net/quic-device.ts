@@ -4,7 +4,7 @@
  */
 import { readdirSync } from "node:fs";
 import { type NativeSockets, nativeSockets } from "../../native/sockets.ts";
-import { P2pdError } from "../errors.ts";
+import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, familyOf, sameEndpoint } from "../ip.ts";
 import { endpointFrom } from "./socket-endpoints.ts";
 import { openError } from "./socket-errors.ts";
@@ -14,15 +14,17 @@ const OWN_DESCRIPTORS = "/dev/fd";
 
 /** `local` must be bound by nobody else. Throws `unsupported`, or as `World.openUdp` rejects for a bad device. */
 export function tieQuicToDevice(local: Endpoint, device: string, what: string): void {
-  const native = nativeSockets();
-  const fd = readdirSync(OWN_DESCRIPTORS)
-    .map(Number)
-    .find((one) => isBoundTo(native, one, local));
-  if (fd === undefined) throw new P2pdError("unsupported", `${what}: its socket cannot be found`);
   try {
+    const native = nativeSockets();
+    const fd = readdirSync(OWN_DESCRIPTORS)
+      .map(Number)
+      .find((one) => isBoundTo(native, one, local));
+    if (fd === undefined) throw new P2pdError("unsupported", `${what}: its socket cannot be found`);
     native.bindToDevice(fd, familyOf(local.ip), device);
   } catch (thrown) {
-    throw openError(thrown, what);
+    if (thrown instanceof P2pdError) throw thrown;
+    if (thrown instanceof Error && "code" in thrown) throw openError(thrown, what);
+    throw toP2pdError(thrown, "unsupported", what);
   }
 }
 
