@@ -37,6 +37,26 @@ simTest(
 );
 
 simTest(
+  "a router's new public address is in the node's line 1 s after it wanted a signal sent, and the signal arrives",
+  SEEDS,
+  async (sim) => {
+    const { alice, bob } = await site(sim);
+    const next = planRouter(1, "private").nextPublicIp4;
+    await sim.sleep(sim.random.between(0, 14_000));
+    sim.router("b").setExternalIp(next);
+    await sim.sleep(3000);
+    const opening = bob.node.open("con", alice.node.address(), { strategies: ["punch"] });
+    expect(await changed(sim, bob, next)).toBeLessThan(1000);
+    expect((await opening).strategy).toBe("punch");
+    forward(sim, "b", { ip: sim.host("bob").ip(), port: 10_001 });
+    const found = await alice.node.open("found", bob.node.id, { strategies: ["direct"] });
+    expect(found.pipe.remote.ip).toBe(next);
+    await close(alice, bob);
+  },
+  { topology: twoHosts(open, home) },
+);
+
+simTest(
   "a NIC's new address is known to the peer that has the old one within 5 s",
   SEEDS,
   async (sim) => {
