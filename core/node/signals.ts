@@ -177,7 +177,7 @@ export class Signals {
       signaling,
       answers: this.#answers,
       peer: { id, key: peerKey, brokers },
-      address: this.#options.address(),
+      address: this.#options.address,
       transport,
       delayMs,
     });

@@ -54,6 +54,7 @@ export function createBrokerLinks(world: World, options: BrokerLinksOptions): Br
     const link = createBrokerLink(world, {
       broker,
       ...(options.interfaces === undefined ? {} : { interfaces: options.interfaces }),
+      isCutOff: () => ![...links.values()].some(({ isConnected }) => isConnected),
       connected: (of) => options.connected(of, isOwn),
       lost: options.lost,
       changed(of) {

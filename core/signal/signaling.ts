@@ -76,13 +76,14 @@ export interface Signaling {
    */
   send(to: string, brokers: readonly AddressBroker[], body: SignalBody, options?: SendOptions): Promise<void>;
   /**
-   * Sends, again and again until it is answered, and resolves with the reply. Rejects with `timeout` (no reply),
+   * Sends, again and again until it is answered, and resolves with the reply. A body that is a function is asked for each
+   * time: what it says of us may have changed. Rejects with `timeout` (no reply),
    * `unavailable` (no broker took it), `aborted`, `closed`, `bad-argument`, `too-large`.
    */
   request(
     to: string,
     brokers: readonly AddressBroker[],
-    body: SignalBody,
+    body: SignalBody | (() => SignalBody),
     options: RequestOptions,
   ): Promise<SignalMessage>;
   /**

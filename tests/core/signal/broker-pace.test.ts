@@ -8,10 +8,11 @@ import { createClock } from "../../sim/clock.ts";
 import { createScheduler } from "../../sim/scheduler.ts";
 
 describe("the pace", () => {
-  test("of patient tries doubles from a second to a minute, less up to half", () => {
-    const [least, most] = [0, 0.999].map((chance) =>
-      [1, 2, 3, 7, 100].map((failures) => Math.round(patientDelay(failures, chance))),
-    );
+  test("of patient tries doubles from a second to a minute, to 10 s where no broker is reached, less up to half", () => {
+    const delays = (chance: number, isCutOff: boolean): readonly number[] =>
+      [1, 2, 3, 7, 100].map((failures) => Math.round(patientDelay(failures, chance, isCutOff)));
+    const [least, most] = [delays(0, false), delays(0.999, false)];
+    expect(delays(0, true)).toEqual([500, 1000, 2000, 5000, 5000]);
     expect(least).toEqual([500, 1000, 2000, 30_000, 30_000]);
     expect(most).toEqual([1000, 1999, 3998, 59_970, 59_970]);
   });
