@@ -3,7 +3,7 @@
  * brokers: how long after the network is back an open by signals succeeds that was begun at that moment.
  */
 import { describe, expect, test } from "bun:test";
-import { parseRouterKind, planRouter, twoHosts } from "../nat/topologies.ts";
+import { parseRouterKind, planRouter, twoHosts, twoNics } from "../nat/topologies.ts";
 import { median } from "./lab-node.ts";
 import { meet, type Pair, withoutIp6 } from "./lab-pair.ts";
 
@@ -70,6 +70,27 @@ describe.skipIf(!labEnabled)("an open by signals through", () => {
       }
       console.log(`recovery: an open through ${name}: ${times.join(", ")} ms, median ${median(times)} ms`);
       expect(median(times)).toBeLessThan(limitMs);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "another NIC succeeds soon after the one that was the default has gone down",
+    async () => {
+      const [open, home] = [parseRouterKind("open-internet"), parseRouterKind("port-restricted/equal")];
+      await using pair = await meet(twoNics(home, home, open), { before: withoutIp6, brokers: 2 });
+      const { alice, bob, lab } = pair;
+      await Bun.sleep(QUIET_MS);
+      const to = await bob.addr();
+      const began = performance.now();
+      await lab.host("alice").run(["ip", "link", "set", "eth0", "down"]);
+      const opened = await alice.get(`/p2p/open/con/${to}?strategies=punch&timeout=60`);
+      const tookMs = Math.round(performance.now() - began);
+      console.log(`recovery: an open through another NIC: ${tookMs} ms`);
+      expect(opened).toMatchObject({ error: 0, strategy: "punch" });
+      const [own] = opened["laddr"] as [string, number];
+      expect(own).toBe(lab.host("alice").nics[1]?.ip4 ?? "");
+      expect(tookMs).toBeLessThan(4000);
     },
     LIMIT_MS,
   );
