@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openIdentity } from "../../core/node/identity.ts";
 import { Network } from "../../core/node/network.ts";
+import { Relaying } from "../../core/node/relaying.ts";
 import { Signals } from "../../core/node/signals.ts";
 import { loadSignaling } from "../../core/signal/signaling.ts";
 import { quiet } from "../core/signal/signaling-nodes.ts";
@@ -91,14 +92,29 @@ async function start(sim: Simulation, hasBroker: boolean) {
     changed: () => undefined,
   });
   const stopping = new AbortController();
+  const address = (): string => "p2pd1~here";
+  const { credentials, machineId: machine } = identity;
+  const relaying = new Relaying(world, {
+    config: { turnServers: [], strategies: [], relay: "never" },
+    credentials,
+    network,
+    nat: { findings: [] },
+    quic: () => undefined,
+    own: () => ({ machine, nics: world.nics(), externals: [] }),
+    address,
+    log: quiet,
+    signal: stopping.signal,
+    connected: async () => undefined,
+  });
   const signals = new Signals(world, {
     identity,
     brokers: hasBroker ? [broker.url] : [],
     log: quiet,
-    address: () => "p2pd1~here",
+    address,
     suspected: () => network.recheck(),
     connectBack: () => undefined,
     punching: () => undefined,
+    relaying,
     signal: stopping.signal,
     connected: async () => undefined,
   });
