@@ -152,6 +152,7 @@ export class Node implements NodeApi {
         address: () => node.address(),
         signal: node.#stopping.signal,
       });
+      node.#signals.onBack(() => node.#portMapping.networkIsBack());
       node.#signals.publish();
       node.#nat.check();
       node.#listener.hear();

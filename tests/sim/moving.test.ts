@@ -2,7 +2,10 @@
 import { beforeAll, expect } from "bun:test";
 import type { Endpoint } from "../../core/ip.ts";
 import { loadSignaling } from "../../core/signal/signaling.ts";
+import { makeIdentity } from "../core/signal/signaling-nodes.ts";
 import { parseRouterKind, planRouter, twoHosts } from "../nat/topologies.ts";
+import { codeOf } from "./code-of.ts";
+import { startMappingRouter } from "./mapping-router.ts";
 import { type SimMqttBroker, startMqttBroker } from "./mqtt-broker.ts";
 import { type SimNode, startSimNode } from "./sim-node.ts";
 import { simTest } from "./sim-test.ts";
@@ -100,6 +103,29 @@ simTest(
     await close(alice, bob);
   },
   { topology: twoHosts(open, home) },
+);
+
+simTest(
+  "a forwarded port is back as soon as a broker shows that the router is, before its next check",
+  [1, 2, 3],
+  async (sim) => {
+    const router = await startMappingRouter(sim, "a", { pcp: true });
+    const host = sim.addServer("broker", { link: { delayMs: 20 } });
+    const broker = await startMqttBroker(host.world, host.ip());
+    const alice = await startSimNode(sim.host("alice"), { portMapping: true, mqttBrokers: [broker.url] });
+    const heard = (): number => router.heard.get("pcp announce") ?? 0;
+    await sim.sleep(20_000 + sim.random.between(0, 6000));
+    const before = heard();
+    while (heard() === before) await sim.sleep(10);
+    const checks = heard();
+    router.restart();
+    // That no broker answers to this is the hint.
+    expect(await codeOf(alice.node.open("con", makeIdentity().id))).toBe("no-such-peer");
+    expect(router.forwarded()).toHaveLength(2);
+    expect(heard()).toBe(checks);
+    await close(alice);
+  },
+  { topology: twoHosts(home, open) },
 );
 
 interface Site {
