@@ -116,7 +116,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   let sent = 0;
 
   const pulse = createPulse(time, {
-    ping: () => current?.ping(),
+    ping: (answered) => current?.ping(answered),
     doubted: doubt,
     frozen() {
       const text = `the broker is frozen: no answer to a ping within ${PING_TIMEOUT_MS} ms`;

@@ -11,8 +11,8 @@ const IDLE_PATIENCE_MS = 2000;
 const SILENT_MS = 2000;
 
 export interface PulseEvents {
-  /** Asks the broker for a sign of life. */
-  ping(): void;
+  /** Asks the broker for a sign of life; `answered` is called when it has answered this very question. */
+  ping(answered: () => void): void;
   /** A question has not been answered for so many milliseconds. */
   doubted(afterMs: number): void;
   /** No answer within `PING_TIMEOUT_MS`. */
@@ -36,7 +36,6 @@ export interface Pulse {
 export function createPulse(time: Time, events: PulseEvents): Pulse {
   const timers: { next?: Timer | undefined; deadline?: Timer | undefined; patience?: Timer | undefined } = {};
   let doubtAtMs = 0;
-  let askedMs = 0;
   let heardMs = 0;
   let rttMs = 0;
 
@@ -68,9 +67,9 @@ export function createPulse(time: Time, events: PulseEvents): Pulse {
     },
     ask(isPrompt) {
       if (timers.deadline === undefined) {
-        askedMs = time.now();
+        const askedMs = time.now();
         timers.deadline = time.after(PING_TIMEOUT_MS, () => events.frozen(), { background: true });
-        events.ping();
+        events.ping(() => (rttMs = time.now() - askedMs));
       }
       const afterMs = Math.max(patience(rttMs), isPrompt ? 0 : IDLE_PATIENCE_MS);
       const atMs = time.now() + afterMs;
@@ -84,8 +83,6 @@ export function createPulse(time: Time, events: PulseEvents): Pulse {
     },
     heard() {
       heardMs = time.now();
-      if (timers.deadline === undefined) return;
-      rttMs = heardMs - askedMs;
       settle();
     },
     get rttMs() {

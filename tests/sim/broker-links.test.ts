@@ -124,6 +124,23 @@ simTest(
   { topology },
 );
 
+for (const answer of ["silent", "fails"] as const) {
+  simTest(
+    `a broker's last address is tried where its name's resolver ${answer === "silent" ? "is silent" : "fails"}`,
+    SEEDS,
+    async (sim) => {
+      const { signaling } = await site(sim, { name: "broker.example.org" });
+      sim.names.set("broker.example.org", answer);
+      sim.router("a").reboot();
+      signaling.suspect();
+      await sim.sleep(300 + 250 + 3 * ROUND_MS);
+      expect(stateOf(signaling)).toBe("connected");
+      signaling.close();
+    },
+    { topology },
+  );
+}
+
 simTest(
   "a NIC that is not to be used does not take over",
   SEEDS,
@@ -180,15 +197,17 @@ interface Site {
 /** One broker, 40 ms there and back, and the host `alice` connected to it for 15 s. */
 async function site(
   sim: Simulation,
-  options: { interfaces?: readonly string[]; world?: World } = {},
+  options: { interfaces?: readonly string[]; world?: World; name?: string } = {},
 ): Promise<Site> {
   const host = sim.addServer("broker", { link: { delayMs: 20 } });
   const broker = await startMqttBroker(host.world, host.ip(4));
   const events: string[] = [];
-  const { interfaces } = options;
+  const { interfaces, name } = options;
+  if (name !== undefined) sim.names.set(name, [host.ip(4)]);
+  const url = name === undefined ? broker.url : `mqtt://${name}:1883`;
   const signaling = startSignaling(
     options.world ?? sim.host("alice").world,
-    { identity, brokers: [broker.url], interfaces, log: quiet },
+    { identity, brokers: [url], interfaces, log: quiet },
     {
       message: () => undefined,
       lost: () => void events.push("lost"),
