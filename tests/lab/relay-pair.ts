@@ -104,5 +104,7 @@ export async function openAndEcho(
   await alice.get("/p2p/send/con/ECHO%20x");
   const echoed = await alice.get("/p2p/recv/con?timeout=5");
   const ms = performance.now() - began;
-  return { opened, ms, isEchoed: echoed["data"] === "x" };
+  const isEchoed = echoed["data"] === "x";
+  if (!isEchoed) console.log(JSON.stringify([echoed, await alice.get("/p2p/con/con"), await bob.get("/p2p/cons")], undefined, 1));
+  return { opened, ms, isEchoed };
 }
