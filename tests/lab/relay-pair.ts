@@ -105,6 +105,5 @@ export async function openAndEcho(
   const echoed = await alice.get("/p2p/recv/con?timeout=5");
   const ms = performance.now() - began;
   const isEchoed = echoed["data"] === "x";
-  if (!isEchoed) console.log(JSON.stringify([echoed, await alice.get("/p2p/con/con"), await bob.get("/p2p/cons")], undefined, 1));
   return { opened, ms, isEchoed };
 }
