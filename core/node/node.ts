@@ -151,6 +151,7 @@ export class Node implements NodeApi {
         log: options.log ?? SILENT,
         address: () => node.address(),
         signal: node.#stopping.signal,
+        tell: (brokers) => node.#emit("status", { ...brokers }),
       });
       node.#signals.publish();
       node.#nat.check();

@@ -35,6 +35,8 @@ export interface SignalsOptions {
   readonly address: () => string;
   /** The network may have changed, or has: external addresses may be others. */
   readonly suspected: () => void;
+  /** A broker of ours is in another state. */
+  readonly changed: () => void;
   /** What connecting back needs to know; undefined while it is not allowed. */
   readonly connectBack: () => ConnectBackOptions | undefined;
   /** What punches need; undefined where they are not allowed. */
@@ -81,7 +83,7 @@ export class Signals {
     this.#options = options;
     this.#connectBack = new ConnectBack(world);
     this.brokers = brokersForAddress(options.brokers);
-    const { identity, brokers, interfaces, log, suspected } = options;
+    const { identity, brokers, interfaces, log, suspected, changed } = options;
     if (brokers.length === 0) return;
     this.#signaling = startSignaling(
       world,
@@ -89,6 +91,7 @@ export class Signals {
       {
         message: (signal) => this.#heard(signal),
         lost: suspected,
+        changed,
         reconnected: () => {
           suspected();
           this.#back();

@@ -47,6 +47,8 @@ export interface SignalingHandlers {
   reconnected?(): void;
   /** A broker's connection went dead without its doing: other ways may be dead too. At most once a second. */
   lost?(): void;
+  /** One of our own brokers is in another state; `status` says in which. */
+  changed?(): void;
 }
 
 export interface SendOptions {
@@ -130,6 +132,7 @@ export function startSignaling(
     inbox: inboxTopic(identity.publicKey),
     interfaces,
     message: (payload, via) => inbox.push(payload, via),
+    ownChanged: () => handlers.changed?.(),
     connected(link, isOwn) {
       outbox.reconnected(link);
       if (!isOwn) return;
