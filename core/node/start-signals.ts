@@ -34,7 +34,7 @@ export function startSignals(world: World, parts: SignalsParts): Signals {
   const { machineId: machine, credentials } = identity;
   const own = (): OwnNetworks => ({ machine, nics: world.nics(), externals: network.externals });
   const quic = (): Listener["quic"] => listener.quic;
-  const connected: Arrivals["greeted"] = (session, stream, path) => arrivals.greeted(session, stream, path);
+  const connected: Arrivals["connected"] = (arrival) => arrivals.connected(arrival);
   const facts = { credentials, network, nat, quic, own, address };
   const relaying = new Relaying(world, { config, ...facts, log, signal, connected });
   relaying.check();
