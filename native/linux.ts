@@ -14,6 +14,7 @@ export const linux: Platform = {
   SO_REUSEADDR: 2,
   SO_REUSEPORT: 15,
   SO_ERROR: 4,
+  SO_TYPE: 3,
   SO_LINGER: 13,
   SO_RCVBUF: 8,
   IPV6_V6ONLY: 26,

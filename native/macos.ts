@@ -14,6 +14,7 @@ export const macos: Platform = {
   SO_REUSEADDR: 0x0004,
   SO_REUSEPORT: 0x0200,
   SO_ERROR: 0x1007,
+  SO_TYPE: 0x1008,
   SO_LINGER: 0x1080, // SO_LINGER_SEC: the plain SO_LINGER counts ticks
   SO_RCVBUF: 0x1002,
   IPV6_V6ONLY: 27,

@@ -22,6 +22,7 @@ export interface Platform {
   readonly SO_REUSEADDR: number;
   readonly SO_REUSEPORT: number;
   readonly SO_ERROR: number;
+  readonly SO_TYPE: number;
   readonly SO_LINGER: number;
   readonly SO_RCVBUF: number;
   readonly IPV6_V6ONLY: number;

@@ -26,7 +26,7 @@ export class SystemCallError extends Error {
   }
 }
 
-/** Every call but `takeError` and `isConnected` throws a SystemCallError when the system refuses. */
+/** Every call but `takeError`, `isSettled` and `isDatagram` throws a SystemCallError when the system refuses. */
 export interface NativeSockets {
   /** A non-blocking, close-on-exec TCP socket. */
   openStream(family: 4 | 6): number;
@@ -46,6 +46,8 @@ export interface NativeSockets {
   isSettled(fd: number): boolean;
   /** Name of the pending error (SO_ERROR), which is cleared; "" when there is none. */
   takeError(fd: number): string;
+  /** Whether it is a socket for datagrams; false for what is no socket at all. */
+  isDatagram(fd: number): boolean;
   localAddress(fd: number): SocketAddress;
   remoteAddress(fd: number): SocketAddress;
   /** Closing the socket will send RST. */
@@ -56,6 +58,7 @@ export interface NativeSockets {
 }
 
 const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
 const IPPROTO_IP = 0;
 const IPPROTO_IPV6 = 41;
 const F_SETFD = 2;
@@ -190,6 +193,12 @@ function load(platform: Platform): NativeSockets {
       const number = value[0] as number;
       if (result < 0) return errorName(platform, read.i32(errnoAt(), 0));
       return number === 0 ? "" : errorName(platform, number);
+    },
+    isDatagram(fd) {
+      const value = new Int32Array(1);
+      const length = new Uint32Array([4]);
+      const result = calls.getsockopt(fd, platform.SOL_SOCKET, platform.SO_TYPE, ptr(value), ptr(length));
+      return result >= 0 && value[0] === SOCK_DGRAM;
     },
     localAddress: (fd) => addressFrom("getsockname", fd),
     remoteAddress: (fd) => addressFrom("getpeername", fd),

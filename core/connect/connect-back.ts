@@ -19,6 +19,8 @@ export interface ConnectBackOptions {
   readonly own: OwnNetworks;
   readonly credentials: Credentials;
   readonly quic?: QuicEndpoint | undefined;
+  /** How often a path over QUIC shows a sign of life, in milliseconds. */
+  readonly keepAliveMs?: number;
   readonly transport?: "tcp" | "udp" | undefined;
   /** So long it waits: where any packet changes the port of the next, a punch goes first. */
   readonly delayMs?: number | undefined;
@@ -46,7 +48,7 @@ export class ConnectBack {
    * tried, or `aborted`.
    */
   async connect(peer: Address, peerKey: Uint8Array, options: ConnectBackOptions): Promise<Path> {
-    const { own, credentials, quic, transport, signal, delayMs = 0 } = options;
+    const { own, credentials, quic, keepAliveMs, transport, signal, delayMs = 0 } = options;
     this.#count(peer.id, 1);
     try {
       await pause(this.#world, delayMs, signal);
@@ -58,6 +60,7 @@ export class ConnectBack {
         credentials,
         expectedKey: peerKey,
         quic,
+        keepAliveMs,
       });
       const note = (): void => undefined;
       const { path } = await race(this.#world.time, {

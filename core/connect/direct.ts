@@ -12,8 +12,6 @@ import type { Attempt, AttemptContext, Note, Path, Strategy } from "./race.ts";
 
 /** A host that refuses TCP hardly has a node on UDP; so much longer it is waited for. */
 const REFUSED_GRACE_MS = 500;
-/** One endpoint does not use up the time of all. */
-const ATTEMPT_TIMEOUT_MS = 8000;
 
 export interface DirectOptions {
   /** What these attempts are called: connecting back is `reverse`. */
@@ -23,6 +21,8 @@ export interface DirectOptions {
   readonly expectedKey: Uint8Array;
   /** Where QUIC leaves from; absent: candidates over UDP fail. */
   readonly quic?: QuicEndpoint | undefined;
+  /** How often paths over QUIC show a sign of life, in milliseconds; that of `quic` unless given. */
+  readonly keepAliveMs?: number | undefined;
 }
 
 /** The candidates as one lane of a race. */
@@ -55,8 +55,8 @@ async function knock(
   { signal, leftMs, note }: AttemptContext,
   door: AbortController,
 ): Promise<Path> {
-  const { endpoint, transport, kind } = candidate;
-  const timeoutMs = Math.min(ATTEMPT_TIMEOUT_MS, leftMs());
+  const { endpoint, transport, kind, patienceMs } = candidate;
+  const timeoutMs = Math.min(patienceMs, leftMs());
   note("connecting", kind);
   try {
     const { stream, rttMs } = await (transport === "tcp"
@@ -114,12 +114,12 @@ async function knockTcp(
 async function knockUdp(
   { time }: World,
   remote: Endpoint,
-  { quic, expectedKey }: DirectOptions,
+  { quic, expectedKey, keepAliveMs }: DirectOptions,
   limits: Limits,
 ): Promise<Authenticated> {
   if (quic === undefined) throw new P2pdError("unsupported", "this node has no QUIC");
   const began = time.now();
-  const stream = await quic.connect({ remote, expectedKey, ...limits });
+  const stream = await quic.connect({ remote, expectedKey, keepAliveMs, ...limits });
   return { stream, rttMs: time.now() - began };
 }
 

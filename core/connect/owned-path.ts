@@ -7,7 +7,7 @@ const LINGER_MS = 1000;
 
 /**
  * The same path; `below` is closed after it.
- * @param ends what to call its ends, where those of `path` are inside this machine
+ * @param ends what to call its ends, where those of `path` are inside this machine or on a server
  */
 export function ownPath<P extends SecureStream>(
   time: Time,

@@ -23,6 +23,9 @@ const GUESS_AFTER_MS = 500;
  * milliseconds, should not hold up the offer of a punch.
  */
 const SHUT_AFTER_MS = 20;
+/** One endpoint does not use up the time of all; where there is little hope the second packet is the last one. */
+const PATIENCE_MS = 8000;
+const SHUT_PATIENCE_MS = 3000;
 
 const SAME_MACHINE = "this machine";
 
@@ -46,13 +49,16 @@ export interface DirectCandidate {
   readonly leadMs: number;
   /** It does not start sooner than this after the first one. */
   readonly afterMs: number;
+  /** How long it is waited for. */
+  readonly patienceMs: number;
 }
 
 interface Place {
   readonly endpoint: Endpoint;
   readonly kind: string;
   readonly near: boolean;
-  readonly afterMs?: number;
+  readonly afterMs: number;
+  readonly patienceMs: number;
 }
 
 /**
@@ -65,7 +71,7 @@ export function planDirect(
   own: OwnNetworks,
   transports: readonly ("tcp" | "udp")[],
 ): readonly DirectCandidate[] {
-  return placesOf(peer, own).flatMap(({ endpoint, kind, near, afterMs = 0 }): DirectCandidate[] => {
+  return placesOf(peer, own).flatMap(({ endpoint, kind, near, ...waits }): DirectCandidate[] => {
     const isHere = kind === SAME_MACHINE;
     const leadMs = isHere ? SAME_MACHINE_LEAD_MS : near ? NEAR_LEAD_MS : FAR_LEAD_MS;
     const order = near ? (["tcp", "udp"] as const) : (["udp", "tcp"] as const);
@@ -76,7 +82,7 @@ export function planDirect(
         : order.filter((transport) => transports.includes(transport));
     return wanted.map((transport, i) => {
       const together = !near && i < wanted.length - 1;
-      return { transport, endpoint, kind, near, leadMs: together ? 0 : leadMs, afterMs };
+      return { transport, endpoint, kind, near, leadMs: together ? 0 : leadMs, ...waits };
     });
   });
 }
@@ -85,13 +91,20 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   const sameMachine = peer.machine === own.machine;
   const here = own.nics.filter(({ up }) => up).flatMap(({ addresses }) => addresses);
   const places: Place[] = [];
-  const add = (ip: string, port: number, kind: string, near: boolean, afterMs = 0): void => {
+  const add = (
+    ip: string,
+    port: number,
+    kind: string,
+    near: boolean,
+    afterMs = 0,
+    patienceMs = PATIENCE_MS,
+  ): void => {
     const scope = scopeOf(ip);
     if (scope === "unspecified" || scope === "multicast" || scope === "link-local") return;
     if (scope === "loopback" && !sameMachine) return;
     const endpoint: Endpoint = { ip, port };
     if (!places.some((known) => sameEndpoint(known.endpoint, endpoint)))
-      places.push({ endpoint, kind, near, afterMs });
+      places.push({ endpoint, kind, near, afterMs, patienceMs });
   };
   if (sameMachine) {
     for (const { family, port } of peer.nics)
@@ -115,8 +128,11 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   for (const nic of byTurns(peer.nics.filter(({ family }) => hasFamily(family, own.nics)))) {
     const isShut = nic.nat !== "open-internet" && nic.nat !== "unknown";
     const afterMs = isShut && own.chained !== true ? SHUT_AFTER_MS : 0;
-    if (nic.external !== undefined) add(nic.external, nic.port, "external address", false, afterMs);
-    else if (scopeOf(nic.address) === "public") add(nic.address, nic.port, "public address", false, afterMs);
+    const patienceMs = isShut ? SHUT_PATIENCE_MS : PATIENCE_MS;
+    if (nic.external !== undefined)
+      add(nic.external, nic.port, "external address", false, afterMs, patienceMs);
+    else if (scopeOf(nic.address) === "public")
+      add(nic.address, nic.port, "public address", false, afterMs, patienceMs);
   }
   // A private address of a network we are not in may still have a route, over a VPN.
   for (const { address, external, port, family } of peer.nics) {

@@ -31,6 +31,8 @@ export interface PunchSetting {
   readonly servers: (family: 4 | 6) => Promise<readonly Endpoint[]>;
   /** Takes over the port that was kept warm at a place, if there is one. */
   readonly warm: (place: PunchPlace) => WarmPort | undefined;
+  /** How often a path from a place must show a sign of life, in milliseconds. */
+  readonly keepAliveMs: (place: PunchPlace) => number;
   /** What one open may cost this side. */
   readonly budget: PunchBudget;
 }
@@ -202,7 +204,7 @@ interface Job {
 }
 
 async function runUdp(
-  { world, credentials }: PunchSetting,
+  { world, credentials, keepAliveMs }: PunchSetting,
   { pair: { own }, plan, remoteIp }: Job,
   { role, peerKey, key, budget, cost, signal, note, accepted }: RunPlansOptions,
 ): Promise<PunchedPath> {
@@ -218,6 +220,7 @@ async function runUdp(
     gathered: own.udp as GatheredUdp,
     key,
     credentials,
+    keepAliveMs: keepAliveMs(own.place),
     expectedKey: peerKey,
     budget,
     cost,

@@ -29,6 +29,8 @@ export interface PunchUdpOptions {
   /** Of the probes. */
   readonly key: Uint8Array;
   readonly credentials: Credentials;
+  /** How often a path shows a sign of life. */
+  readonly keepAliveMs: number;
   /** Compressed key that the peer must prove. */
   readonly expectedKey: Uint8Array;
   /** For this punch alone. */
@@ -200,14 +202,16 @@ class UdpPunch {
   }
 
   async #openQuic(place: Place, accept?: (path: QuicPath) => void): Promise<QuicEndpoint> {
-    const { localIp, credentials } = this.#options;
+    const { localIp, device, credentials, keepAliveMs } = this.#options;
     if (this.#world.openQuic === undefined) throw new P2pdError("unsupported", "this node has no QUIC");
     place.localPort = place.socket?.local.port ?? place.localPort;
     place.socket?.close();
     place.socket = undefined;
     const quic = await this.#world.openQuic({
       local: { ip: localIp, port: place.localPort },
+      device,
       credentials,
+      keepAliveMs,
       ...(accept === undefined ? {} : { accept }),
     });
     if (this.#isOver) {

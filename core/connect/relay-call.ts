@@ -164,7 +164,8 @@ async function callTcp(world: World, turn: OpenTurn, options: CallRelayOptions):
     signal,
   });
   turn.attach({ message: () => undefined, closed: (error) => secured.abort(error) });
-  const stream = ownPath(world.time, secured, { close: () => turn.close() });
+  const ends = { local: turn.link.local };
+  const stream = ownPath(world.time, secured, { close: () => turn.close() }, ends);
   return { stream, transport: "tcp", rttMs: world.time.now() - began };
 }
 

@@ -115,7 +115,7 @@ function holdTcp({ world, turn, options, take, fail, signal }: Setting): { close
     note("connected", `from ${formatEndpoint(peer)}`);
     const limits = { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal };
     const secured = await world.secure(raw, { role: "server", credentials, expectedKey: peerKey, ...limits });
-    const stream = ownPath(world.time, secured, below);
+    const stream = ownPath(world.time, secured, below, { local: turn.link.local });
     standing ??= secured;
     take({ stream, transport: "tcp", rttMs: world.time.now() - began });
   };

@@ -150,7 +150,10 @@ async function byTheirs(
     isAsked = false;
     return toPath(path, link, at, note);
   } catch (thrown) {
-    throw explain(toP2pdError(thrown, "connect-failed"));
+    const error = explain(toP2pdError(thrown, "connect-failed"));
+    if (source.isAny || error.code === "aborted") throw error;
+    const text = `no turnServers are configured here, and ${error.message}`;
+    throw new P2pdError(error.code, text, error.detail, { cause: error });
   } finally {
     if (isAsked && context.signal.aborted) giveUp(options, request);
   }

@@ -21,7 +21,7 @@ export interface ReverseOptions {
     readonly brokers: readonly AddressBroker[];
   };
   /** Our own address line, as it is now. */
-  readonly address: string;
+  readonly address: () => string;
   /** Restricts the peer to paths over this. */
   readonly transport?: "tcp" | "udp" | undefined;
   /** So long direct attempts have the field: where they are near, signals are not worth their cost. */
@@ -54,6 +54,7 @@ async function ask(world: World, options: ReverseOptions, context: AttemptContex
   const stop = (): void => stopping.abort();
   context.signal.addEventListener("abort", stop, { once: true });
   if (context.signal.aborted) stop();
+  const over = transport === undefined ? {} : { transport };
   const asked = { token, request, peerId: peer.id, peerKey: peer.key };
   const began = world.time.now();
   note("asking", "the peer is asked to connect to us");
@@ -62,7 +63,7 @@ async function ask(world: World, options: ReverseOptions, context: AttemptContex
     .request(
       peer.id,
       peer.brokers,
-      { type: "reverse", request, address, token, ...(transport === undefined ? {} : { transport }) },
+      () => ({ type: "reverse", request, address: address(), token, ...over }),
       { timeoutMs: leftMs(), signal },
     )
     .then((reply) => {

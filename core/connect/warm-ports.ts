@@ -33,8 +33,8 @@ export interface WarmPort {
 export interface WarmPortsOptions {
   /** STUN servers by address. */
   readonly servers: (family: Family) => Promise<readonly Endpoint[]>;
-  /** Half of how long the router keeps a mapping that is not used, in milliseconds, where that is known. */
-  readonly halfLifeMs?: (place: WarmPlace) => number | undefined;
+  /** Within which time a mapping must be used to be kept, in milliseconds, where that is known; 20 s are not exceeded. */
+  readonly refreshMs?: (place: WarmPlace) => number | undefined;
   /** Told when a mapping is seen under another external address than the place's. */
   readonly moved?: () => void;
 }
@@ -137,7 +137,7 @@ class KeptPort {
   }
 
   get #refreshMs(): number {
-    return Math.min(this.#longestMs, this.#options.halfLifeMs?.(this.place) ?? REFRESH_MS);
+    return Math.min(this.#longestMs, this.#options.refreshMs?.(this.place) ?? REFRESH_MS);
   }
 
   /** Leaves the socket, which stays open. */

@@ -48,15 +48,17 @@ const IDLE_TIMEOUT_MS = 30_000;
 export interface Patience {
   /** 30,000 by default. */
   readonly idleTimeoutMs?: number;
+  /** Between two signs of ours; a third of that by default. */
+  readonly keepAliveMs?: number | undefined;
 }
 
 /** Options of a session; `streams` is how many streams the peer may open. */
-export function sessionOptions(streams: number, { idleTimeoutMs = IDLE_TIMEOUT_MS }: Patience) {
+export function sessionOptions(streams: number, { idleTimeoutMs = IDLE_TIMEOUT_MS, keepAliveMs }: Patience) {
   return {
     ciphers: CIPHER,
     cc: "bbr",
     keylog: true, // the exporter secret comes this way
-    keepAlive: Math.floor(idleTimeoutMs / 3),
+    keepAlive: keepAliveMs ?? Math.floor(idleTimeoutMs / 3),
     // Streams and sessions report errors by their promises; with a handler those need not be watched one by one.
     onerror() {},
     transportParams: {

@@ -10,6 +10,7 @@ import { P2pdError } from "../errors.ts";
 import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
 import { createQuicAcceptor } from "./quic-accept.ts";
 import { createQuicDatagrams } from "./quic-datagrams.ts";
+import { tieQuicToDevice } from "./quic-device.ts";
 import { type CloseName, closeWhenOpened, sessionError } from "./quic-errors.ts";
 import { createQuicPath, SEND_BUFFER } from "./quic-path.ts";
 import { compressedKeyOf, encodeProof, type ProofSubject } from "./quic-proof.ts";
@@ -75,6 +76,14 @@ export async function openQuic(options: QuicOptions): Promise<QuicEndpoint> {
   const port = endpoint.address?.port;
   if (port === undefined) throw openError(await broken, what);
   const local = { ip: options.local.ip, port };
+  if (options.device !== undefined) {
+    try {
+      tieQuicToDevice(local, options.device, `${what} of ${options.device}`);
+    } catch (thrown) {
+      endpoint.destroy();
+      throw thrown;
+    }
+  }
   const acceptor = createQuicAcceptor({ ...options, ownKey: key, local });
   const own: Own = { quic, endpoint, options, key, local };
   return {
@@ -116,7 +125,7 @@ async function dial(own: Own, options: QuicConnectOptions): Promise<QuicPath> {
     session = await own.quic.connect(socketAddressFor(remote, familyOf(own.local.ip) === 6), {
       endpoint: own.endpoint,
       ...clientOptions(),
-      ...sessionOptions(0, own.options),
+      ...sessionOptions(0, { ...own.options, keepAliveMs: options.keepAliveMs ?? own.options.keepAliveMs }),
       handshakeTimeout: timeoutMs + 1000, // ours is first
     });
     return await Promise.race([openPath(own, options, session, what, () => reason), givenUp.promise]);

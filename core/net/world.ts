@@ -175,6 +175,8 @@ export interface QuicPath extends SecureStream {
 export interface QuicOptions {
   /** Port 0: any free one. `::` takes IPv4 too, unlike UDP and TCP sockets: no second endpoint can have its port. */
   readonly local: Endpoint;
+  /** Name of the NIC that packets must leave by; `local` must then have an address. */
+  readonly device?: string | undefined;
   readonly credentials: Credentials;
   /** Receives callers that have proved their keys; absent: the endpoint does not listen. */
   readonly accept?: (path: QuicPath) => void;
@@ -182,6 +184,8 @@ export interface QuicOptions {
   readonly strangerTimeoutMs?: number;
   /** How long a path lives without a sign of the peer, in whole seconds: 30,000 ms by default. */
   readonly idleTimeoutMs?: number;
+  /** How often paths show a sign of life, in milliseconds: a third of the time that they live without one by default. */
+  readonly keepAliveMs?: number;
 }
 
 export interface QuicConnectOptions {
@@ -189,6 +193,8 @@ export interface QuicConnectOptions {
   /** Compressed P-256 public key (33 octets) that the peer must prove. */
   readonly expectedKey: Uint8Array;
   readonly timeoutMs: number;
+  /** That of the endpoint unless given. */
+  readonly keepAliveMs?: number | undefined;
   readonly signal?: AbortSignal;
 }
 

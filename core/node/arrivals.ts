@@ -4,19 +4,21 @@
  * listener's business.
  */
 import { P2pdError } from "../errors.ts";
-import { formatEndpoint } from "../ip.ts";
-import type { SecureStream, World } from "../net/world.ts";
+import type { Path } from "../connect/race.ts";
+import type { World } from "../net/world.ts";
+import { encodeReset, type Hello } from "../wire/session-frame.ts";
 import { AcceptQueue } from "./accept-queue.ts";
+import type { Channel } from "./channel.ts";
 import type { Connections } from "./connections.ts";
 import type { Origin } from "./describe-connection.ts";
 import { channelOf } from "./datagram-channel.ts";
 import { answerEcho, echoUntilTaken } from "./echo-answer.ts";
 import { idOfKey } from "./identity.ts";
-import type { Arrival } from "./listener.ts";
 import type { Connection, NodeEvent } from "./node-api.ts";
+import { type Arrival, type Opening, part, readOpening } from "./opening.ts";
 import { Pipe } from "./pipe.ts";
 import type { Services } from "./services.ts";
-import type { Session } from "./session.ts";
+import { Session } from "./session.ts";
 
 /** Incoming connections that may wait to be taken. */
 const ACCEPT_LIMIT = 256;
@@ -69,37 +71,40 @@ export class Arrivals {
     };
   }
 
-  /** A peer has greeted. */
-  arrived(arrival: Arrival): void {
-    const { session, channel, hello, peerKey } = arrival;
-    const peerId = idOfKey(peerKey);
-    if (hello.service !== undefined) {
+  /** A peer has said what it wants on a path. */
+  opened(opening: Opening, arrival: Arrival): void {
+    if (opening.type === "hello") this.#greeted(opening.hello, arrival);
+    else this.#refuse(arrival.path, `${opening.type.toUpperCase()} came where a greeting was due`);
+  }
+
+  /** A peer to whom we connected at its wish speaks now, as if it had come by itself. Rejects when it leaves. */
+  async connected({ path, ...rest }: Arrival): Promise<void> {
+    const { opening, stream } = await readOpening(path.stream, this.#options.world.time);
+    this.opened(opening, { path: { ...path, stream }, ...rest });
+  }
+
+  #greeted(hello: Hello, arrival: Arrival): void {
+    const { path } = arrival;
+    const { service, mode } = hello;
+    const { time } = this.#options.world;
+    const session = new Session({ role: "acceptor", time, id: hello.session, path, mode });
+    const channel = channelOf(session, mode);
+    if (channel === undefined) return;
+    const peerId = idOfKey(path.stream.peerKey);
+    if (service !== undefined) {
       this.#serve(session);
-      void this.#options.services.serve(session, channel, hello.service, peerId);
+      void this.#options.services.serve(session, channel, service, peerId);
     } else if (peerId === this.#options.id) {
       this.#serve(session);
       session.welcome();
       answerEcho(channel);
     } else {
-      this.#incoming(arrival, peerId);
+      this.#incoming(session, channel, peerId, arrival);
     }
   }
 
-  /** A peer to whom we connected at its wish: it greets, as if it had come by itself. */
-  async greeted(
-    session: Session,
-    stream: SecureStream,
-    path: Pick<Arrival, "strategy" | "transport" | "via" | "rttMs" | "beganAt" | "timeline" | "cost">,
-  ): Promise<void> {
-    const hello = await session.hello;
-    if ("token" in hello) {
-      session.abort(new P2pdError("protocol", "an answer came where a greeting was due"));
-      return;
-    }
-    const channel = channelOf(session, stream, hello.mode);
-    if (channel === undefined) return;
-    const { peerKey, cipher } = stream;
-    this.arrived({ session, channel, hello, peerKey, cipher, ...path });
+  #refuse({ stream }: Path, text: string): void {
+    part(stream, this.#options.world.time, encodeReset({ code: "protocol", text }));
   }
 
   /** Whoever waits for a connection gets none. */
@@ -123,30 +128,20 @@ export class Arrivals {
   }
 
   #incoming(
-    {
-      session,
-      channel: bare,
-      cipher,
-      transport,
-      via,
-      strategy,
-      rttMs,
-      beganAt,
-      cost,
-      timeline: before = [],
-    }: Arrival,
+    session: Session,
+    bare: Channel,
     peerId: string,
+    { path, beganAt, cost, timeline: before = [] }: Arrival,
   ): void {
     const { world, connections, put, emit } = this.#options;
     session.welcome();
     const channel = echoUntilTaken(bare);
     const pipe = new Pipe(channel, { time: world.time });
     const name = connections.reserveIncoming();
-    const candidate = `${formatEndpoint(session.remote)}/${transport}`;
+    const { strategy, candidate, stream } = path;
     const ms = before.at(-1)?.ms ?? 0;
-    const timeline = [...before, { ms, strategy, candidate, event: "accepted", detail: cipher }];
-    const facts = { name, session, strategy, transport, peerId, cipher, rttMs, timeline, beganAt, cost };
-    const connection = put(pipe, { direction: "in", ...facts, ...(via === undefined ? {} : { via }) });
+    const timeline = [...before, { ms, strategy, candidate, event: "accepted", detail: stream.cipher }];
+    const connection = put(pipe, { name, session, direction: "in", peerId, timeline, beganAt, cost });
     emit("incoming", { name, peer: peerId, path: connection.path });
     const [taker] = this.#takers;
     if (taker !== undefined) {

@@ -15,6 +15,7 @@ export interface ChannelHandlers {
 
 export interface Channel {
   readonly kind: "stream" | "datagram";
+  /** Where it is now: a session may change its path. So with `remote` and `fd`. */
   readonly local: Endpoint;
   /** The peer; of a datagram channel with many peers, whom it was opened to. */
   readonly remote: Endpoint;

@@ -1,6 +1,5 @@
 /** What is told of a connection: where it came from, and by which NIC and route its path goes. */
 import { noCost, packetsOf, type PunchCost } from "../connect/punch-cost.ts";
-import type { Strategy } from "../connect/race.ts";
 import { familyOf, scopeOf } from "../ip.ts";
 import type { World } from "../net/world.ts";
 import type { Network } from "./network.ts";
@@ -15,14 +14,7 @@ export interface Origin {
   readonly name: string;
   readonly session: Session;
   readonly direction: "out" | "in";
-  readonly strategy: Strategy;
-  readonly transport: "tcp" | "udp";
-  /** As `Path.via`. */
-  readonly via?: string;
   readonly peerId: string;
-  readonly cipher: string;
-  /** Of the handshake, in milliseconds. */
-  readonly rttMs: number;
   /** When opening it began, as `Time.now()` told it. */
   readonly beganAt: number;
   readonly timeline: readonly TimelineEntry[];
@@ -43,13 +35,7 @@ export function describeConnection(
   pipe: Pipe,
   origin: Origin,
 ): Connection {
-  const { name, session, direction, peerId, cipher, rttMs, timeline, service, cost = noCost() } = origin;
-  const { ip } = pipe.local;
-  const family = familyOf(ip);
-  const nics = world.nics();
-  const own = nics.findIndex(({ addresses }) => addresses.some((address) => address.ip === ip));
-  const loopback = nics.findIndex(({ kind }) => kind === "loopback");
-  const offset = own < 0 && scopeOf(ip) === "loopback" ? loopback : own;
+  const { name, session, direction, peerId, timeline, service, cost = noCost() } = origin;
   return {
     name,
     direction,
@@ -58,19 +44,33 @@ export function describeConnection(
       return { id: peerId, ...(known === undefined ? {} : { name: known }) };
     },
     ...(service === undefined ? {} : { service }),
-    strategy: origin.strategy,
-    path: `${origin.strategy}/${origin.via ?? origin.transport}`,
-    transport: origin.transport,
-    cipher,
+    get strategy() {
+      return session.path.strategy;
+    },
+    get path() {
+      return `${session.path.strategy}/${session.path.via ?? session.path.transport}`;
+    },
+    get transport() {
+      return session.path.transport;
+    },
+    get cipher() {
+      return session.path.stream.cipher;
+    },
     openedMs: Math.round((world.time.now() - origin.beganAt) * 10) / 10,
     timeline,
     get cost() {
       return { packets: packetsOf(cost), ...cost };
     },
-    route: { af: family === 4 ? 2 : 10, nic_ips: [ip], ext_ips: network.externalOf(ip, family) },
-    nic: { name: nics[offset]?.name ?? "", offset: Math.max(0, offset) },
+    get route() {
+      const { ip } = session.local;
+      const family = familyOf(ip);
+      return { af: family === 4 ? 2 : 10, nic_ips: [ip], ext_ips: network.externalOf(ip, family) } as const;
+    },
+    get nic() {
+      return nicOf(world, session.local.ip);
+    },
     get rttMs() {
-      return Math.min(session.rttMs ?? rttMs, rttMs);
+      return session.rttMs;
     },
     get clock() {
       const clock = signals.clockOffset(peerId);
@@ -78,4 +78,12 @@ export function describeConnection(
     },
     pipe,
   };
+}
+
+function nicOf(world: World, ip: string): Connection["nic"] {
+  const nics = world.nics();
+  const own = nics.findIndex(({ addresses }) => addresses.some((address) => address.ip === ip));
+  const loopback = nics.findIndex(({ kind }) => kind === "loopback");
+  const offset = own < 0 && scopeOf(ip) === "loopback" ? loopback : own;
+  return { name: nics[offset]?.name ?? "", offset: Math.max(0, offset) };
 }

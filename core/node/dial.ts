@@ -20,7 +20,7 @@ import type { QuicEndpoint, World } from "../net/world.ts";
 import type { Address, AddressNic } from "../wire/address.ts";
 import type { Reason } from "../wire/session-frame.ts";
 import type { Channel } from "./channel.ts";
-import { channelOf } from "./datagram-channel.ts";
+import { channelOf, type Mode } from "./datagram-channel.ts";
 import { type Identity, keyOfId } from "./identity.ts";
 import type { OpenOptions, RelayPolicy, TimelineEntry } from "./node-api.ts";
 import { Session } from "./session.ts";
@@ -30,7 +30,6 @@ export interface DialledSession {
   readonly session: Session;
   /** What its messages go by. */
   readonly channel: Channel;
-  readonly path: Path;
   readonly timeline: readonly TimelineEntry[];
   /** When it was asked for, as `Time.now()` told it. */
   readonly beganAt: number;
@@ -51,6 +50,8 @@ export interface DialContext {
   readonly externals: readonly string[];
   /** Our QUIC. */
   readonly quic?: QuicEndpoint | undefined;
+  /** How often direct paths over QUIC show a sign of life, in milliseconds. */
+  readonly keepAliveMs: number;
   readonly signals: Signals;
   /** Adds what punches of this open send. */
   readonly cost: PunchCost;
@@ -92,16 +93,18 @@ export async function dial(
 ): Promise<DialledSession> {
   const context = { ...facts, cost: noCost() };
   const { path, later, stop, timeline, beganAt, note } = await reach(context, target, options);
-  const known = context.signals.sessionOf(path.stream);
-  const session = known ?? new Session(path.stream, { role: "dialer", time: context.world.time });
+  const { world, cost } = context;
+  const id = world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
+  const mode = options.transport === "udp" ? "datagrams" : undefined;
+  const session = new Session({ role: "dialer", time: world.time, id, path, mode });
   void session.closed.then(stop);
   later?.then(
     (direct) => direct.stream.abort(new P2pdError("aborted", "the session stays on its relay")),
     () => undefined,
   );
   try {
-    const channel = await greet(session, path, options, note);
-    return { session, channel, path, timeline, beganAt, cost: context.cost };
+    const channel = await greet(session, options.service, mode, note);
+    return { session, channel, timeline, beganAt, cost };
   } catch (thrown) {
     const error = toP2pdError(thrown, "connect-failed");
     const detail = { ...error.detail, attempts: [], timeline };
@@ -220,7 +223,7 @@ function lanesOf(
   options: OpenOptions,
   doubted: (why: string) => void,
 ): { readonly lanes: readonly (readonly Attempt[])[]; readonly skipped: readonly FailedAttempt[] } {
-  const { world, identity, strategies, quic, signals, cost } = context;
+  const { world, identity, strategies, quic, keepAliveMs, signals, cost } = context;
   const skipped: FailedAttempt[] = [];
   const lanes: (readonly Attempt[])[] = [];
   const skip = (strategy: Strategy, reason: string): void => {
@@ -236,8 +239,14 @@ function lanesOf(
   else if (candidates.length === 0)
     skip("direct", "no endpoint of the address can be reached from the networks of this machine");
   else {
-    const { credentials } = identity;
-    lanes.push(directLane(world, candidates, { strategy: "direct", credentials, expectedKey, quic }));
+    const knocking = {
+      strategy: "direct",
+      credentials: identity.credentials,
+      expectedKey,
+      quic,
+      keepAliveMs,
+    } as const;
+    lanes.push(directLane(world, candidates, knocking));
   }
   const punchLeadMs = allowed.includes("punch") ? signals.reverseDelayMs : 0;
   if (allowed.includes("reverse")) {
@@ -290,16 +299,16 @@ function reserveOf(
 /** Says HELLO; for a named service waits for the peer's word, so that a refusal is an error of the open. */
 async function greet(
   session: Session,
-  path: Path,
-  { service, transport }: OpenOptions,
+  service: string | undefined,
+  mode: Mode,
   note: NoteAttempt,
 ): Promise<Channel> {
-  const mode = transport === "udp" ? "datagrams" : undefined;
+  const { path } = session;
   session.greet({
     ...(service === undefined ? {} : { service }),
     ...(mode === undefined ? {} : { mode }),
   });
-  const channel = channelOf(session, path.stream, mode);
+  const channel = channelOf(session, mode);
   if (channel === undefined) throw new P2pdError("unsupported", `${path.candidate} carries no datagrams`);
   note(path.strategy, path.candidate, "greeted", service ?? "");
   if (service === undefined) return channel;

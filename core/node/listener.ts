@@ -3,10 +3,9 @@
  * peer's first frame. Whoever has not come that far is a stranger: there is a bound on their number and on their
  * time, and both are counted. What a session is for is the node's business.
  */
-import type { PunchCost } from "../connect/punch-cost.ts";
-import type { Strategy } from "../connect/race.ts";
+import type { Path } from "../connect/race.ts";
 import { P2pdError, toP2pdError } from "../errors.ts";
-import { type Family, scopeOf } from "../ip.ts";
+import { type Family, formatEndpoint, scopeOf } from "../ip.ts";
 import type {
   ByteStream,
   Credentials,
@@ -15,11 +14,8 @@ import type {
   TcpListener,
   World,
 } from "../net/world.ts";
-import type { Hello } from "../wire/session-frame.ts";
-import type { Channel } from "./channel.ts";
-import { channelOf } from "./datagram-channel.ts";
-import type { StatusPart, TimelineEntry } from "./node-api.ts";
-import { GREETING_TIMEOUT_MS, Session } from "./session.ts";
+import type { StatusPart } from "./node-api.ts";
+import { GREETING_TIMEOUT_MS, type Opening, readOpening } from "./opening.ts";
 
 const MAX_STRANGERS = 1024;
 const MAX_STRANGERS_PER_IP = 128;
@@ -32,28 +28,6 @@ const PORT_TRIES = 64;
 const FIRST_DERIVED_PORT = 10_000;
 const DERIVED_PORTS = 22_000; // up to where systems begin to hand out ports of their own
 
-/** A peer that has proved its key and said what it wants. The session waits for its answer. */
-export interface Arrival {
-  readonly session: Session;
-  /** What its messages go by. */
-  readonly channel: Channel;
-  readonly hello: Hello;
-  readonly peerKey: Uint8Array;
-  readonly cipher: string;
-  readonly strategy: Strategy;
-  readonly transport: "tcp" | "udp";
-  /** As `Path.via`. */
-  readonly via?: string;
-  /** About one round trip: from the accepted connection to the end of the TLS handshake. */
-  readonly rttMs: number;
-  /** When the connection was accepted, as `Time.now()` told it. */
-  readonly beganAt: number;
-  /** What led to it, where we had a part in that. */
-  readonly timeline?: readonly TimelineEntry[];
-  /** Of the punch that it came by. */
-  readonly cost?: PunchCost;
-}
-
 export interface ListenerOptions {
   readonly credentials: Credentials;
   /** 0: any; absent: derived from `machineId`, next free. */
@@ -63,15 +37,11 @@ export interface ListenerOptions {
   readonly interfaces?: readonly string[];
   /** Milliseconds for TLS, and again for HELLO. */
   readonly strangerTimeoutMs?: number;
-  readonly arrived: (arrival: Arrival) => void;
-  /** A peer connected because we asked it to; from here on the session is ours. */
-  readonly answered: (
-    token: string,
-    session: Session,
-    stream: SecureStream,
-    transport: "tcp" | "udp",
-    rttMs: number,
-  ) => void;
+  /**
+   * A peer has proved its key and said what it wants; from here on the path is the receiver's. Its round trip is about
+   * the time from the accepted connection to the end of the handshake. `beganAt`: when it was accepted.
+   */
+  readonly opened: (opening: Opening, path: Path, beganAt: number) => void;
 }
 
 export interface ListenerCounters {
@@ -312,25 +282,17 @@ export class Listener {
     }
   }
 
-  async #greet(stream: SecureStream, { transport, beganAt }: Knock): Promise<void> {
+  async #greet(secured: SecureStream, { transport, beganAt }: Knock): Promise<void> {
     const { time } = this.#world;
-    if (this.#closing.signal.aborted) stream.abort();
+    if (this.#closing.signal.aborted) secured.abort();
     const rttMs = time.now() - beganAt;
-    const session = new Session(stream, {
-      role: "acceptor",
-      time,
-      greetingTimeoutMs: this.#strangerTimeoutMs,
-    });
-    const hello = await session.hello;
-    if (this.#closing.signal.aborted) session.abort(new P2pdError("closed", "the node is closing"));
-    else if ("token" in hello) this.#options.answered(hello.token, session, stream, transport, rttMs);
-    else {
-      const { peerKey, cipher } = stream;
-      const channel = channelOf(session, stream, hello.mode);
-      const facts = { strategy: "direct", transport, rttMs, beganAt } as const;
-      if (channel !== undefined)
-        this.#options.arrived({ session, channel, hello, peerKey, cipher, ...facts });
+    const { opening, stream } = await readOpening(secured, time, this.#strangerTimeoutMs);
+    if (this.#closing.signal.aborted) {
+      stream.abort(new P2pdError("closed", "the node is closing"));
+      return;
     }
+    const candidate = `${formatEndpoint(stream.remote)}/${transport}`;
+    this.#options.opened(opening, { strategy: "direct", transport, candidate, stream, rttMs }, beganAt);
   }
 
   #isWelcome(from: string): boolean {

@@ -113,13 +113,18 @@ export class NatWatch {
   /** What is known of the NAT in front of a NIC address. */
   profileOf(ip: string): NatProfile | undefined {
     const place = this.#placeOf(ip);
-    return place === undefined ? undefined : this.#kept.get(place.key)?.detection?.profile;
+    return place === undefined ? undefined : this.#profileAt(place);
   }
 
-  /** As `profileOf`, but while that is being measured waits for it. */
+  /**
+   * As `profileOf`, but while that is being measured waits for it. A router that has another external address only is
+   * believed to be the one it was, where the packets of the measurement do not disturb the ports of others.
+   */
   async profile(ip: string): Promise<NatProfile | undefined> {
     this.check();
     const place = this.#placeOf(ip);
+    const known = place === undefined ? undefined : this.#profileAt(place);
+    if (known !== undefined && !isDisturbed(known)) return known;
     if (place !== undefined) await this.#running.get(place.key)?.done;
     return this.profileOf(ip);
   }
@@ -191,6 +196,14 @@ export class NatWatch {
     return places.find((place) => place.nic === nic?.name && place.family === family);
   }
 
+  /** What was measured, with the external address as it is now. */
+  #profileAt({ key, ip, family }: Place): NatProfile | undefined {
+    const profile = this.#kept.get(key)?.detection?.profile;
+    const [external] = this.#options.externalOf(ip, family);
+    const isSame = external === undefined || profile?.external === undefined || external === profile.external;
+    return profile === undefined || isSame ? profile : { ...profile, external };
+  }
+
   #isKnown({ key, ip, family }: Place): boolean {
     const kept = this.#kept.get(key);
     if (kept?.detection?.profile === undefined) return false;
@@ -235,4 +248,9 @@ export class NatWatch {
     this.#kept.set(key, kept);
     if (this.#kept.size > MOST_KEPT) this.#kept.delete(this.#kept.keys().next().value as string);
   }
+}
+
+/** Whether the next port depends on the mappings that were made before. */
+function isDisturbed({ udp, tcp }: NatProfile): boolean {
+  return [udp, tcp].some(({ delta }) => delta.type === "independent" || delta.type === "dependent");
 }

@@ -16,8 +16,9 @@ const LAST_RETRY_MS = 300_000;
 const REFRESH_MS = 600_000;
 /** Signs that it has changed are followed at once, and in the long run so often. */
 const RECHECK_MS = 5000;
-const RECHECK_BURST = 3;
-/** A round that began so shortly ago will do. */
+/** One change may give three signs: a dead path, a dead broker, a broker that is back. */
+const RECHECK_BURST = 6;
+/** A round under way that began so shortly ago will do. */
 const RECENT_MS = 250;
 /** Systems tell of one change in several steps. */
 const SETTLE_MS = 100;
@@ -41,6 +42,7 @@ export class Network {
   #settling: Timer | undefined;
   #timer: Timer | undefined;
   #recheck: Timer | undefined;
+  #isAsking = false;
   #beganMs = Number.NEGATIVE_INFINITY;
   readonly #rechecks: TokenBucket;
   #retryMs = FIRST_RETRY_MS;
@@ -90,7 +92,7 @@ export class Network {
     if (this.#recheck !== undefined) return;
     const { time } = this.#world;
     const now = time.now();
-    if (now - this.#beganMs < RECENT_MS) return;
+    if (this.#isAsking && now - this.#beganMs < RECENT_MS) return;
     if (this.#rechecks.take(now)) {
       void this.#discover();
       return;
@@ -138,6 +140,7 @@ export class Network {
       this.#stun = { part: "stun", state: "down", detail: "no NIC but loopback is up; waiting for one" };
       return;
     }
+    this.#isAsking = true;
     try {
       await Promise.all(asked.map((nic) => nic.discover({ stunServers, signal })));
     } catch (thrown) {
@@ -146,6 +149,7 @@ export class Network {
       this.#stun = { part: "stun", state: "down", detail: thrown.message };
     }
     if (signal.aborted) return;
+    this.#isAsking = false;
     const known = asked.flatMap((nic) => externalsOf(nic).map((ip) => `${nic.name} is seen as ${ip}`));
     const isKnown = asked.some(({ isSilent }) => !isSilent);
     const delayMs = isKnown ? REFRESH_MS : this.#retryMs;

@@ -98,13 +98,10 @@ export class Node implements NodeApi {
         machineId: identity.machineId,
         ...(config.listenPort === undefined ? {} : { port: config.listenPort }),
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
-        arrived: (arrival) => {
-          node.#portMapping.arrived(arrival.channel.local, arrival.channel.remote);
-          node.#arrivals.arrived(arrival);
-        },
-        answered: (token, session, stream, transport, rttMs) => {
-          node.#portMapping.arrived(stream.local, stream.remote);
-          node.#signals.answered(token, session, stream, transport, rttMs);
+        opened: (opening, path, beganAt) => {
+          node.#portMapping.arrived(path.stream.local, path.stream.remote);
+          if (opening.type === "answer") node.#signals.answered(opening.answer.token, path);
+          else node.#arrivals.opened(opening, { path, beganAt });
         },
       });
       node.#network = new Network(world, {
@@ -151,7 +148,9 @@ export class Node implements NodeApi {
         log: options.log ?? SILENT,
         address: () => node.address(),
         signal: node.#stopping.signal,
+        tell: (brokers) => node.#emit("status", { ...brokers }),
       });
+      node.#signals.onBack(() => node.#portMapping.networkIsBack());
       node.#signals.publish();
       node.#nat.check();
       node.#listener.hear();
@@ -247,6 +246,7 @@ export class Node implements NodeApi {
       relay: this.#config.relay,
       relayAfterMs: this.#config.relayAfterMs,
       quic: this.#listener.quic,
+      keepAliveMs: this.#punching.keepAliveMs,
       signals: this.#signals,
     };
     return dial(context, peer, options);
@@ -360,18 +360,13 @@ export class Node implements NodeApi {
   }
 
   #opened(name: string, peerId: string, dialled: DialledSession, service?: string): Connection {
-    const { channel, path, ...facts } = dialled;
+    const { channel, ...facts } = dialled;
     const pipe = new Pipe(channel, { time: this.#world.time });
     const connection = this.#put(pipe, {
       ...facts,
       name,
       direction: "out",
-      strategy: path.strategy,
-      transport: path.transport,
-      ...(path.via === undefined ? {} : { via: path.via }),
       peerId,
-      cipher: path.stream.cipher,
-      rttMs: path.rttMs,
       ...(service === undefined ? {} : { service }),
     });
     this.#emit("opened", { name, peer: peerId, path: connection.path });

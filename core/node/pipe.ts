@@ -44,9 +44,6 @@ interface Sender {
 
 export class Pipe implements AsyncIterable<Message> {
   readonly kind: "stream" | "datagram";
-  readonly local: Endpoint;
-  /** The peer. Port 0: the pipe is a UDP socket that serves whoever writes to it. */
-  readonly remote: Endpoint;
   /** Settles when both directions are over: with the reason, or undefined after an orderly end. */
   readonly closed: Promise<P2pdError | undefined>;
   /** Settles when the peer has finished sending, or the pipe is closed. */
@@ -81,8 +78,6 @@ export class Pipe implements AsyncIterable<Message> {
       ...options,
     };
     this.kind = channel.kind;
-    this.local = channel.local;
-    this.remote = channel.remote;
     const closed = Promise.withResolvers<P2pdError | undefined>();
     const ended = Promise.withResolvers<void>();
     this.closed = closed.promise;
@@ -118,6 +113,15 @@ export class Pipe implements AsyncIterable<Message> {
         this.#onClose(error);
       },
     });
+  }
+
+  get local(): Endpoint {
+    return this.#channel.local;
+  }
+
+  /** The peer. Port 0: the pipe is a UDP socket that serves whoever writes to it. */
+  get remote(): Endpoint {
+    return this.#channel.remote;
   }
 
   get fd(): number {

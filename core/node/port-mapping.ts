@@ -95,6 +95,12 @@ export class PortMapping {
     }
   }
 
+  /** Renews what routers hold for us at once: one that was away has forgotten it. */
+  networkIsBack(): void {
+    for (const forwarding of this.#forwardings.values())
+      if (forwarding.mappings.length > 0) void forwarding.refresh();
+  }
+
   /** Asks every router anew; resolves when all have answered or been given up. */
   async refresh(): Promise<PortMappingReport> {
     this.update();

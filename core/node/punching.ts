@@ -10,6 +10,7 @@ import { WarmPorts } from "../connect/warm-ports.ts";
 import { doubtOf } from "../connect/relay-outlook.ts";
 import { type Endpoint, type Family, scopeOf } from "../ip.ts";
 import { gatherNeeds } from "../nat/gather-needs.ts";
+import { keepAliveFor } from "../nat/mapping-life.ts";
 import type { NatKind, NatProfile } from "../nat/nat-kind.ts";
 import { PUNCH_BUDGET } from "../nat/punch-budget.ts";
 import type { Credentials, World } from "../net/world.ts";
@@ -17,6 +18,7 @@ import type { StunServer } from "../stun/server-url.ts";
 import type { Address } from "../wire/address.ts";
 import { isContested } from "./default-nic.ts";
 import { addressesToAsk } from "./discover-external.ts";
+import { MappingLives } from "./mapping-lives.ts";
 import type { NatWatch } from "./nat-watch.ts";
 import type { Network } from "./network.ts";
 
@@ -62,12 +64,18 @@ export class Punching {
   readonly #options: PunchingOptions;
   readonly #servers = new Map<Family, LookedUp>();
   readonly #warm: WarmPorts;
+  readonly #lives: MappingLives;
 
   constructor(world: World, options: PunchingOptions) {
     this.#world = world;
     this.#options = options;
+    this.#lives = new MappingLives(world, (family) => this.#serversOf(family));
     this.#warm = new WarmPorts(world, {
       servers: (family) => this.#serversOf(family),
+      refreshMs: ({ localIp }) => {
+        const lifeMs = this.#lives.lifeOf(localIp);
+        return lifeMs === undefined ? undefined : keepAliveFor(lifeMs);
+      },
       moved: () => options.network.recheck(),
     });
     for (const family of [4, 6] as const) void this.#serversOf(family);
@@ -114,6 +122,7 @@ export class Punching {
       credentials,
       servers: (family) => this.#serversOf(family),
       warm: ({ ip, device }) => this.#warm.take(ip, device),
+      keepAliveMs: ({ ip }) => keepAliveFor(this.#lives.lifeOf(ip)),
       budget: { packets, sockets, ms },
       places: () => this.#places(),
     };
@@ -139,21 +148,30 @@ export class Punching {
     );
   }
 
-  /** After the networks changed, or what is known of their NATs: keeps ports warm where one sample tells all. */
+  /**
+   * After the networks changed, or what is known of their NATs: keeps ports warm where one sample tells all, and measures
+   * for how long mappings are kept.
+   */
   update(): void {
-    const { strategies, mqttBrokers } = this.#options;
-    const isUsed = strategies.includes("punch") && mqttBrokers.length > 0;
-    if (!isUsed || this.#world.openQuic === undefined) return;
-    const places = this.#addresses.flatMap(({ ip: localIp, device }) => {
-      const { external, udp } = this.#options.nat.profileOf(localIp) ?? {};
-      if (external === undefined || udp === undefined) return [];
-      const { samples, spare } = gatherNeeds(udp);
-      return samples === 1 && spare === 0 ? [{ localIp, device, external }] : [];
+    if (this.#world.openQuic === undefined) return;
+    const { nat, strategies, mqttBrokers } = this.#options;
+    const known = this.#addresses.flatMap(({ ip: localIp, device }) => {
+      const { external, udp: kind } = nat.profileOf(localIp) ?? {};
+      return external === undefined || kind === undefined ? [] : [{ localIp, device, external, kind }];
     });
-    this.#warm.keep(places);
+    this.#lives.measure(known);
+    const isPunching = strategies.includes("punch") && mqttBrokers.length > 0;
+    this.#warm.keep(isPunching ? known.filter(({ kind }) => isToldByOneSample(kind)) : []);
+  }
+
+  /** How often paths over QUIC must show a sign of life, whichever NIC they leave by, in milliseconds. */
+  get keepAliveMs(): number {
+    const lives = this.#addresses.map(({ ip }) => this.#lives.lifeOf(ip));
+    return lives.length === 0 ? keepAliveFor(undefined) : Math.min(...lives.map(keepAliveFor));
   }
 
   close(): void {
+    this.#lives.close();
     this.#warm.close();
   }
 
@@ -193,4 +211,9 @@ export class Punching {
     );
     return found.flat();
   }
+}
+
+function isToldByOneSample(kind: NatKind): boolean {
+  const { samples, spare } = gatherNeeds(kind);
+  return samples === 1 && spare === 0;
 }

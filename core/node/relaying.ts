@@ -8,19 +8,19 @@ import type { Attempt } from "../connect/race.ts";
 import { relayLane, type RelaySetting } from "../connect/relay.ts";
 import { type AcceptedRelay, RelayAnswers } from "../connect/relay-answers.ts";
 import { type ErrorCode, toP2pdError } from "../errors.ts";
+import { formatEndpoint } from "../ip.ts";
 import type { Log } from "../log.ts";
-import type { Credentials, QuicEndpoint, SecureStream, World } from "../net/world.ts";
+import type { Credentials, QuicEndpoint, World } from "../net/world.ts";
 import type { IncomingSignal, Signaling } from "../signal/signaling.ts";
 import type { Address } from "../wire/address.ts";
 import type { AnswerBody, OfferBody, SignalBody } from "../wire/signal-message.ts";
 import type { SignalRelay } from "../wire/signal-relay.ts";
 import { keyOfId } from "./identity.ts";
-import type { Arrival } from "./listener.ts";
 import type { NatWatch } from "./nat-watch.ts";
 import type { Network } from "./network.ts";
 import type { StatusPart, TimelineEntry } from "./node-api.ts";
 import type { NodeConfig } from "./node-config.ts";
-import { Session } from "./session.ts";
+import type { Arrival } from "./opening.ts";
 import { readLine } from "./signal-addresses.ts";
 import { TurnServers } from "./turn-servers.ts";
 
@@ -36,12 +36,8 @@ export interface RelayingOptions {
   readonly log: Log;
   /** Fires when the node stops. */
   readonly signal: AbortSignal;
-  /** A peer with whom we stand in a relay; its HELLO is still to come. */
-  readonly connected: (
-    session: Session,
-    stream: SecureStream,
-    path: Pick<Arrival, "strategy" | "transport" | "via" | "rttMs" | "beganAt" | "timeline">,
-  ) => Promise<void>;
+  /** A peer with whom we stand in a relay; what it wants is still to come. */
+  readonly connected: (arrival: Arrival) => Promise<void>;
 }
 
 /** Of one relay, in the timeline of the connection that comes of it. */
@@ -144,10 +140,9 @@ export class Relaying {
         timeline.push({ ms, strategy: "relay", candidate: "by signal", event, detail });
       log.debug("relaying for a peer", { peer: from, request, event, detail });
     };
-    const accepted = async ({ stream, transport, via, rttMs }: AcceptedRelay): Promise<void> => {
-      const session = new Session(stream, { role: "acceptor", time });
-      const facts = { strategy: "relay", transport, via, rttMs, beganAt, timeline } as const;
-      await connected(session, stream, facts);
+    const accepted = (path: AcceptedRelay): Promise<void> => {
+      const candidate = `${formatEndpoint(path.stream.remote)}/${path.via}`;
+      return connected({ path: { strategy: "relay", candidate, ...path }, beganAt, timeline });
     };
     const comesFrom = (ips: readonly string[]): void => send({ type: "permit", request, ips });
     const asked = { from, peerKey, request, relay, peer, reply, note, comesFrom, accepted };

@@ -1,352 +1,349 @@
 /**
- * A session between two nodes, as a channel: the frames of `core/wire/session-frame.ts` on a stream whose peer has
- * proved its key. The dialer greets with HELLO, the acceptor answers WELCOME or a refusal, then DATA goes both ways
- * until both have said FIN or one RESET. What stands above does not see the stream, so that a session may one day
- * outlive it. Which session is wanted, and what it is for, is decided in `session-greeting.ts` and `node.ts`.
+ * A session between two nodes, as a channel: DATA both ways until both have said FIN or one RESET, above paths whose
+ * peer has proved its key. A path that breaks or is exchanged costs no octet: both sides count positions, keep what is
+ * not acknowledged, and say on the next path what they have. What is kept of each direction is in `send-window.ts` and
+ * `inbound.ts`, which path carries it in `carrier.ts`; who looks for another path is told as a `SessionKeeper`.
  */
-import { ERROR_CODES, type ErrorCode, P2pdError, toP2pdError } from "../errors.ts";
+import { ERROR_CODES, type ErrorCode, P2pdError } from "../errors.ts";
+import type { Path } from "../connect/race.ts";
 import type { Endpoint } from "../ip.ts";
-import type { ByteStream, Time, Timer } from "../net/world.ts";
+import type { Time, Timer } from "../net/world.ts";
 import {
-  type Answer,
   type ControlType,
-  decodeAnswer,
-  decodeHello,
   decodeReset,
   decodeWelcome,
-  encodeAnswer,
-  encodeFin,
   encodeHello,
   encodeReset,
   encodeWelcome,
-  FRAME_HEADER_LENGTH,
-  FrameDecoder,
   type Hello,
-  MAX_DATA_LENGTH,
   type Reason,
   type Welcome,
-  WHOLE_DATA_LENGTH,
-  writeFrameHeader,
 } from "../wire/session-frame.ts";
+import { decodeAck, encodeAck, type Resume } from "../wire/session-positions.ts";
+import { Carrier } from "./carrier.ts";
 import type { Channel, ChannelHandlers } from "./channel.ts";
+import { Inbound } from "./inbound.ts";
+import { GREETING_TIMEOUT_MS } from "./opening.ts";
+import { SendWindow } from "./send-window.ts";
 
-/** How long a peer may take for its greeting. */
-export const GREETING_TIMEOUT_MS = 10_000;
-/** How long a session that was broken off waits for its RESET to arrive. */
+/** How long a session that was broken off waits for its RESET to arrive, and one that ended for the peer's end. */
 const RESET_LINGER_MS = 1000;
-/** How long one that ended in order waits for a slow reader to take the last of it. */
-const FIN_LINGER_MS = 120_000;
+const END_LINGER_MS = 5000;
 /** With more than this before it a RESET would come too late to be worth waiting for. */
 const RESET_BACKLOG = 256 * 1024;
+/** More than this unsent, and `send` asks to wait for `drain`, which comes with half of it. */
+const HIGH_WATER = 64 * 1024;
 const CAPABILITIES: readonly string[] = [];
+const FORGOTTEN = "the path to the peer broke, and the peer knows this connection no more: it was restarted";
+
+/** Who looks for another path where one is lost. Told after the session has changed. */
+export interface SessionKeeper {
+  /** Nothing carries the session at the moment. Ends with `restored`, `moved` or `over`. */
+  interrupted(session: Session, why: P2pdError): void;
+  /** The path that was silent is heard again, after so many milliseconds. */
+  restored(session: Session, interruptedMs: number): void;
+  /** `session.path` is another one. 0: nothing was interrupted. */
+  moved(session: Session, interruptedMs: number): void;
+  over(session: Session): void;
+}
 
 export interface SessionOptions {
   readonly role: "dialer" | "acceptor";
   readonly time: Time;
-  /** 10,000 by default. */
+  /** Names it between the two nodes: 16 random octets in base64url, chosen by the dialer. */
+  readonly id: string;
+  /** An acceptor's brought HELLO already. */
+  readonly path: Path;
+  /** `datagrams`: every path must be QUIC. */
+  readonly mode?: Hello["mode"] | undefined;
+  /** Of the peer's WELCOME: 10,000 by default. */
   readonly greetingTimeoutMs?: number;
 }
 
 export class Session implements Channel {
   readonly kind = "stream";
-  readonly local: Endpoint;
-  readonly remote: Endpoint;
-  /**
-   * The acceptor's view of the dialer's HELLO; or of an ANSWER, and then this side has become the dialer. Rejects
-   * with `closed`, `protocol` or `timeout`.
-   */
-  readonly hello: Promise<Hello | Answer>;
-  /** The dialer's view of the acceptor's WELCOME, refusals included. Rejects like `hello`. */
+  readonly id: string;
+  readonly role: SessionOptions["role"];
+  /** The dialer's view of the acceptor's WELCOME, refusals included. Rejects with what ended the session before it. */
   readonly welcomed: Promise<Welcome>;
-  /** Settles when the stream below is gone. */
+  /** Settles when the session is over and no stream of it is left. */
   readonly closed: Promise<void>;
 
-  readonly #stream: ByteStream;
-  readonly #options: SessionOptions;
-  readonly #decoder: FrameDecoder;
-  readonly #hello = Promise.withResolvers<Hello | Answer>();
   readonly #welcomed = Promise.withResolvers<Welcome>();
   readonly #closed = Promise.withResolvers<void>();
-  #role: SessionOptions["role"];
+  readonly #send = new SendWindow();
+  readonly #inbound: Inbound;
+  readonly #carrier: Carrier;
+  readonly #pathListeners: (() => void)[] = [];
+  #keeper: SessionKeeper | undefined;
+  #resumeForMs = 0;
   #handlers: ChannelHandlers | undefined;
+  #drainOwed = false;
   #greetingTimer: Timer | undefined;
-  #linger: Timer | undefined;
-  #greeted = false;
-  #helloSentAt = 0;
-  #rttMs: number | undefined;
-  #paused = false;
-  #pumping = false;
-  /** What has come and not been delivered: at most what one or two reads brought. */
-  #held: Uint8Array[] = [];
-  #streamEnded = false;
-  #streamClosed: { readonly error: P2pdError | undefined } | undefined;
-  #finSent = false;
-  #finReceived = false;
-  /** Nothing more is delivered; the stream is being wound up. */
-  #over = false;
+  /** Both sides have greeted. */
+  #isGreeted = false;
+  /** The conversation is over; the stream is being wound up. */
+  #isOver = false;
   #closeError: P2pdError | undefined;
-  #closeTold = false;
+  #isCloseTold = false;
 
-  /** Takes over `stream`, which nobody may have attached to. */
-  constructor(stream: ByteStream, options: SessionOptions) {
-    this.#stream = stream;
-    this.#options = options;
-    this.#role = options.role;
-    this.local = stream.local;
-    this.remote = stream.remote;
-    this.hello = this.#hello.promise;
+  /** Takes over the path's stream, which nobody may have attached to. */
+  constructor(options: SessionOptions) {
+    const { role, time, id, path, mode, greetingTimeoutMs: timeoutMs = GREETING_TIMEOUT_MS } = options;
+    this.role = role;
+    this.id = id;
     this.welcomed = this.#welcomed.promise;
     this.closed = this.#closed.promise;
-    // Whether anybody waits for a greeting is the caller's choice; the close tells the failure too.
-    this.hello.catch(() => undefined);
+    // Whether anybody waits for the greeting is the caller's choice; the close tells the failure too.
     this.welcomed.catch(() => undefined);
-    this.#decoder = new FrameDecoder({
-      control: (type, payload) => {
-        this.#control(type, payload);
-      },
-      data: (bytes) => {
-        if (!this.#greeted) throw new P2pdError("protocol", "DATA came before the greeting");
-        if (this.#finReceived) throw new P2pdError("protocol", "DATA came after FIN");
-        this.#handlers?.message(bytes, this.remote);
-      },
+    this.#inbound = new Inbound({
+      time,
+      tell: (credit) => this.#carrier.current?.writeAnswer(encodeAck(credit)) ?? false,
+      failed: (error) => this.abort(error),
+      settled: () => this.#settle(),
     });
-    const timeoutMs = options.greetingTimeoutMs ?? GREETING_TIMEOUT_MS;
-    this.#greetingTimer = options.time.after(
-      timeoutMs,
-      () => {
-        this.abort(new P2pdError("timeout", `the peer did not greet within ${timeoutMs} ms`));
+    this.#carrier = new Carrier(
+      { id, role, time, path, mode },
+      {
+        data: (bytes) => {
+          if (role === "dialer" && !this.#isGreeted)
+            throw new P2pdError("protocol", "DATA came before the greeting");
+          this.#inbound.data(bytes);
+        },
+        control: (type, payload) => this.#control(type, payload),
+        drain: () => {
+          this.#inbound.tellNews("soon");
+          this.#pump();
+        },
+        failed: (error) => this.abort(error),
+        credit: () => this.#inbound.credit,
+        agree: (theirs) => this.#send.resume(theirs),
+        switched: (from, told) => this.#inbound.moved(from, told),
+        lost: () => this.#send.rewind(),
+        over: (error) => this.#windUp(error, 0),
+        forgotten: () => this.#windUp(this.#isEnded ? undefined : new P2pdError("closed", FORGOTTEN), 0),
+        gone: () => this.#settle(),
+        interrupted: (why) => this.#keeper?.interrupted(this, why),
+        restored: (interruptedMs) => this.#keeper?.restored(this, interruptedMs),
+        moved: (interruptedMs) => {
+          for (const listener of this.#pathListeners) listener();
+          this.#keeper?.moved(this, interruptedMs);
+          this.#pump();
+        },
       },
-      { background: true },
     );
-    stream.attach({
-      data: (bytes) => {
-        if (this.#over) return;
-        this.#held.push(bytes);
-        this.#pump();
-      },
-      drain: () => {
-        if (!this.#over) this.#handlers?.drain();
-      },
-      end: () => {
-        this.#streamEnded = true;
-        this.#pump();
-      },
-      close: (error) => {
-        this.#streamClosed = { error };
-        this.#closed.resolve();
-        this.#pump();
-      },
-    });
+    this.#carrier.start();
+    if (role !== "dialer" || this.#isOver) return;
+    const late = (): void =>
+      this.abort(new P2pdError("timeout", `the peer did not greet within ${timeoutMs} ms`));
+    this.#greetingTimer = time.after(timeoutMs, late, { background: true });
+  }
+
+  /** The path that carries it, or that did last. */
+  get path(): Path {
+    return this.#carrier.path;
+  }
+
+  get local(): Endpoint {
+    return this.path.stream.local;
+  }
+
+  get remote(): Endpoint {
+    return this.path.stream.remote;
   }
 
   get fd(): number {
-    return this.#stream.fd;
+    return this.path.stream.fd;
   }
 
   get pendingBytes(): number {
-    return this.#stream.pendingBytes;
+    return this.#send.unsent + (this.#carrier.current?.pendingBytes ?? 0);
   }
 
-  /** Of the dialer: from HELLO to WELCOME, in milliseconds; absent until that is known. */
-  get rttMs(): number | undefined {
-    return this.#rttMs;
+  /** Of the path, in milliseconds: as last measured. */
+  get rttMs(): number {
+    return this.#carrier.current?.rttMs ?? this.path.rttMs;
+  }
+
+  /** Nothing carries it at the moment. */
+  get isInterrupted(): boolean {
+    return this.#carrier.isInterrupted;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** From now on a lost path is replaced with the keeper's help, for so long; until then it ends the session. */
+  keep(keeper: SessionKeeper, resumeForMs: number): void {
+    this.#keeper = keeper;
+    this.#resumeForMs = resumeForMs;
+    if (this.#isGreeted) this.#carrier.resumeFor(resumeForMs);
   }
 
   /** Sends HELLO; DATA may follow at once. */
   greet(wish: Pick<Hello, "service" | "mode"> = {}): void {
-    this.#helloSentAt = this.#options.time.now();
-    this.#stream.write(encodeHello({ version: 1, capabilities: CAPABILITIES, ...wish }));
-  }
-
-  /** Of an acceptor that connected because it was asked to: says which request it answers. HELLO follows. */
-  answer(token: string): void {
-    this.#stream.write(encodeAnswer({ version: 1, token }));
+    this.#say(encodeHello({ version: 1, capabilities: CAPABILITIES, session: this.id, ...wish }));
   }
 
   /** Answers HELLO: the session stands. */
   welcome(): void {
-    if (!this.#over) this.#stream.write(encodeWelcome({ version: 1, capabilities: CAPABILITIES }));
+    if (this.#isOver) return;
+    this.#say(encodeWelcome({ version: 1, capabilities: CAPABILITIES }));
+    this.#haveGreeted();
   }
 
   /** Answers HELLO with why there will be no session, and ends it. */
   refuse(reason: Reason): void {
-    if (this.#over) return;
+    if (this.#isOver) return;
     const refusal = { code: reason.code, text: reason.text.slice(0, 512) };
-    this.#stream.write(encodeWelcome({ version: 1, capabilities: CAPABILITIES, refusal }));
+    this.#say(encodeWelcome({ version: 1, capabilities: CAPABILITIES, refusal }));
+    this.#inbound.stop();
     this.#windUp(new P2pdError("refused", reason.text), RESET_LINGER_MS);
   }
 
   attach(handlers: ChannelHandlers): void {
     this.#handlers = handlers;
+    this.#inbound.attach({
+      message: (bytes) => handlers.message(bytes, this.remote),
+      end: () => handlers.end(),
+    });
     queueMicrotask(() => {
-      this.#pump();
+      this.#inbound.deliver();
+      this.#settle();
     });
   }
 
   send(bytes: Uint8Array): boolean {
-    if (this.#over || this.#finSent) return true;
-    let more = true;
-    if (bytes.length <= WHOLE_DATA_LENGTH) {
-      const frame = new Uint8Array(FRAME_HEADER_LENGTH + bytes.length);
-      writeFrameHeader(frame, "data", bytes.length);
-      frame.set(bytes, FRAME_HEADER_LENGTH);
-      return this.#stream.write(frame);
-    }
-    for (let at = 0; at < bytes.length; at += MAX_DATA_LENGTH) {
-      const part = bytes.subarray(at, at + MAX_DATA_LENGTH);
-      const header = new Uint8Array(FRAME_HEADER_LENGTH);
-      writeFrameHeader(header, "data", part.length);
-      this.#stream.write(header);
-      more = this.#stream.write(part);
-    }
-    return more;
+    if (this.#isOver || this.#send.isFinished) return true;
+    this.#send.push(bytes);
+    this.#pump();
+    if (this.#send.unsent < HIGH_WATER && this.#carrier.current?.isFull !== true) return true;
+    this.#drainOwed = true;
+    return false;
   }
 
   pause(): void {
-    this.#paused = true;
-    this.#decoder.stop();
-    if (!this.#over) this.#stream.pause();
+    this.#inbound.pause();
   }
 
   resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#pump();
-    if (!this.#paused) this.#stream.resume();
+    this.#inbound.resume();
   }
 
   end(): void {
-    if (this.#over || this.#finSent) return;
-    this.#finSent = true;
-    this.#stream.write(encodeFin());
-    this.#endIfBothHave();
+    if (this.#isOver || this.#send.isFinished) return;
+    this.#send.finish();
+    this.#pump();
   }
 
   abort(reason?: P2pdError): void {
-    if (this.#over) {
+    this.#inbound.stop();
+    if (this.#isOver) {
       // In order until now, but no longer worth the wait.
       this.#closeError ??= reason;
-      this.#stream.abort(reason);
-      return;
+      this.#carrier.leave(reason, 0);
+      return this.#settle();
     }
-    const late = this.#stream.pendingBytes > RESET_BACKLOG;
-    if (!late) {
-      this.#stream.write(
-        encodeReset({ code: reason?.code ?? "closed", text: reason?.message ?? "the peer closed" }),
-      );
-    }
-    this.#windUp(reason, RESET_LINGER_MS);
-    if (late) this.#stream.abort(reason);
+    const isLate = (this.#carrier.current?.pendingBytes ?? 0) > RESET_BACKLOG;
+    const text = reason?.message ?? "the peer closed";
+    if (!isLate) this.#say(encodeReset({ code: reason?.code ?? "closed", text }));
+    this.#windUp(reason, isLate ? 0 : RESET_LINGER_MS);
   }
 
-  /** Delivers what has come, in order, as far as the receiver wants it. */
-  #pump(): void {
-    if (this.#pumping) return;
-    this.#pumping = true;
-    try {
-      while (this.#mayDeliver() && this.#held.length > 0) {
-        const chunk = this.#held.shift() as Uint8Array;
-        const rest = this.#decoder.push(chunk);
-        if (rest.length > 0 && !this.#over) this.#held.unshift(rest);
-      }
-    } catch (error) {
-      this.abort(toP2pdError(error, "protocol"));
-    } finally {
-      this.#pumping = false;
-    }
-    if (this.#held.length > 0) {
-      this.#stream.pause();
-      return;
-    }
-    if (this.#mayDeliver()) this.#stream.resume();
-    this.#tellEnd();
+  /** Asks the peer for a sign of life; without one within 1.5 s the session is interrupted. */
+  probe(): void {
+    this.#carrier.current?.probe();
   }
 
-  #mayDeliver(): boolean {
-    return !this.#over && !this.#paused && (!this.#greeted || this.#handlers !== undefined);
+  /** Calls `listener` after every change of `path`. */
+  onPath(listener: () => void): void {
+    this.#pathListeners.push(listener);
   }
 
-  /** What the stream's end means, once everything before it was delivered. */
-  #tellEnd(): void {
-    if (this.#streamEnded && !this.#over && !this.#finReceived) {
-      this.#windUp(new P2pdError("closed", "the connection to the peer ended without a goodbye"), 0);
-    }
-    if (this.#streamClosed === undefined) return;
-    const { error } = this.#streamClosed;
-    if (!this.#over) {
-      const why = error === undefined ? "the connection to the peer ended without a goodbye" : error.message;
-      this.#windUp(new P2pdError("closed", why, {}, { cause: error }), 0);
-    }
-    this.#linger?.cancel();
-    if (this.#handlers === undefined || this.#closeTold) return;
-    this.#closeTold = true;
-    this.#handlers.close(this.#closeError);
+  /** The path is known to be lost. */
+  interrupt(why: P2pdError): void {
+    this.#carrier.interrupt(why);
+  }
+
+  /**
+   * Goes on over `path`, on which nothing has been said yet; the old path stays in use until the peer has agreed.
+   * Rejects with `aborted`, `refused`, `timeout`, `unsupported`, `protocol` or `closed`; the path is then closed.
+   */
+  moveTo(path: Path): Promise<void> {
+    return this.#carrier.moveTo(path);
+  }
+
+  /** The peer goes on over `path`, on which it has sent `resume`; the caller has compared its key. */
+  takeOver(path: Path, resume: Resume): void {
+    this.#carrier.takeOver(path, resume);
+  }
+
+  /** Both sides have said FIN. */
+  get #isEnded(): boolean {
+    return this.#send.isFinished && this.#inbound.isFinished;
+  }
+
+  #say(frame: Uint8Array): void {
+    this.#carrier.current?.write(frame);
+  }
+
+  #haveGreeted(): void {
+    this.#isGreeted = true;
+    this.#greetingTimer?.cancel();
+    this.#carrier.resumeFor(this.#resumeForMs);
+    this.#pump();
   }
 
   #control(type: ControlType, payload: Uint8Array): void {
-    if (type === "reset") {
-      this.#windUp(errorOf(decodeReset(payload)), RESET_LINGER_MS);
-      return;
-    }
-    if (type === "answer" && this.#role === "acceptor" && !this.#greeted) {
-      this.#hello.resolve(decodeAnswer(payload));
-      this.#role = "dialer";
-      return;
-    }
-    const greeting = this.#role === "acceptor" ? "hello" : "welcome";
-    if (this.#greeted !== (type === "fin") || (type !== "fin" && type !== greeting)) {
-      throw new P2pdError("protocol", `${type.toUpperCase()} came where it has no place`);
-    }
-    if (type === "hello") {
-      this.#hello.resolve(decodeHello(payload));
-      this.#haveGreeting();
-    } else if (type === "welcome") {
-      const welcome = decodeWelcome(payload);
-      this.#rttMs = this.#options.time.now() - this.#helloSentAt;
-      this.#haveGreeting();
-      this.#welcomed.resolve(welcome);
-      if (welcome.refusal !== undefined) this.#windUp(errorOf(welcome.refusal), RESET_LINGER_MS);
-    } else {
-      if (this.#finReceived) throw new P2pdError("protocol", "FIN came twice");
-      this.#finReceived = true;
-      this.#handlers?.end();
-      this.#endIfBothHave();
-    }
+    const isGreeted = this.role === "acceptor" || this.#isGreeted;
+    if (type === "reset") this.#windUp(errorOf(decodeReset(payload)), RESET_LINGER_MS);
+    else if (type === "welcome" && !isGreeted) this.#haveWelcome(decodeWelcome(payload));
+    else if (type === "fin" && isGreeted) this.#inbound.fin();
+    else if (type === "ack" && isGreeted) this.#send.acknowledge(decodeAck(payload));
+    else throw new P2pdError("protocol", `${type.toUpperCase()} came where it has no place`);
+    this.#pump();
   }
 
-  #haveGreeting(): void {
-    this.#greeted = true;
-    this.#greetingTimer?.cancel();
-    if (this.#handlers === undefined) this.#decoder.stop();
+  #haveWelcome(welcome: Welcome): void {
+    this.#haveGreeted();
+    this.#welcomed.resolve(welcome);
+    if (welcome.refusal !== undefined) this.#windUp(errorOf(welcome.refusal), RESET_LINGER_MS);
   }
 
-  #endIfBothHave(): void {
-    if (this.#finSent && this.#finReceived && !this.#over) this.#windUp(undefined, FIN_LINGER_MS);
+  /** Sends what may be sent, and sees what follows from what the peer has. */
+  #pump(): void {
+    const link = this.#carrier.current;
+    if (link === undefined || this.#isOver) return;
+    if (!link.isFull) this.#send.pump((octets) => link.write(octets));
+    link.owe(this.#send.isOwed);
+    if (this.#send.isDone && this.#inbound.isFinished) return this.#windUp(undefined, END_LINGER_MS);
+    if (!this.#drainOwed || link.isFull || this.#send.unsent > HIGH_WATER / 2) return;
+    this.#drainOwed = false;
+    this.#handlers?.drain();
   }
 
-  /** Ends the stream after what is pending, and not later than `lingerMs`; its close is passed on. */
+  /** Ends everything but the delivery of what has come; the stream not later than `lingerMs`. */
   #windUp(error: P2pdError | undefined, lingerMs: number): void {
-    this.#over = true;
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#closeError = error;
-    this.#held = [];
-    this.#decoder.stop();
+    this.#send.clear();
+    this.#inbound.quiet();
     this.#greetingTimer?.cancel();
-    const ungreeted = error ?? new P2pdError("closed", "the session was closed before its greeting");
-    this.#hello.reject(ungreeted);
-    this.#welcomed.reject(ungreeted);
-    if (this.#streamClosed !== undefined) return;
-    this.#stream.resume();
-    this.#stream.end();
-    if (lingerMs === 0) this.#stream.abort(error);
-    else {
-      this.#linger = this.#options.time.after(
-        lingerMs,
-        () => {
-          this.#stream.abort(error);
-        },
-        { background: true },
-      );
-    }
+    this.#welcomed.reject(error ?? new P2pdError("closed", "the session was closed before its greeting"));
+    this.#carrier.leave(error, lingerMs);
+    this.#keeper?.over(this);
+    queueMicrotask(() => this.#settle());
+  }
+
+  /** Tells the close when nothing is left before it. */
+  #settle(): void {
+    if (!this.#isOver || !this.#carrier.isGone) return;
+    this.#closed.resolve();
+    if (this.#handlers === undefined || this.#isCloseTold || !this.#inbound.isSettled) return;
+    this.#isCloseTold = true;
+    this.#handlers.close(this.#closeError);
   }
 }
 

@@ -18,12 +18,15 @@ export function signalsStatus(status: SignalingStatus | undefined): readonly Sta
     return [{ part: "brokers", state: "off", detail }];
   }
   const up = status.brokers.filter(({ state }) => state === "connected").length;
+  const isTrying = up === 0 && status.brokers.every(({ state }) => state === "connecting");
   const detail =
     up > 0
       ? `${up} of ${status.brokers.length} connected`
-      : `none of ${status.brokers.length} connected; opening by id and the strategies reverse and punch do not work, direct connects do`;
+      : isTrying
+        ? `connecting to ${status.brokers.length}`
+        : `none of ${status.brokers.length} connected; opening by id and the strategies reverse and punch do not work, direct connects do`;
   return [
-    { part: "brokers", state: up > 0 ? "up" : "down", detail },
+    { part: "brokers", state: up > 0 ? "up" : isTrying ? "starting" : "down", detail },
     ...status.brokers.map((broker) => ({
       part: `broker ${broker.url}`,
       state: STATES[broker.state],

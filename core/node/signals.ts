@@ -6,21 +6,21 @@ import { AwaitedAnswers } from "../connect/answers.ts";
 import { ConnectBack, type ConnectBackOptions } from "../connect/connect-back.ts";
 import { punchAttempt, type PunchOptions } from "../connect/punch.ts";
 import { PunchAnswers } from "../connect/punch-answers.ts";
-import type { PunchCost } from "../connect/punch-cost.ts";
-import type { Attempt, Strategy } from "../connect/race.ts";
+import type { Attempt, Path } from "../connect/race.ts";
 import { reverseAttempt } from "../connect/reverse.ts";
 import { type ErrorCode, P2pdError, toP2pdError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import type { SecureStream, World } from "../net/world.ts";
+import type { World } from "../net/world.ts";
 import type { ClockOffset } from "../signal/senders.ts";
 import { type IncomingSignal, type Signaling, startSignaling } from "../signal/signaling.ts";
 import { type Address, type AddressBroker, decodeAddress } from "../wire/address.ts";
 import type { AnswerBody, OfferBody } from "../wire/signal-message.ts";
+import { encodeAnswer, encodeReset } from "../wire/session-frame.ts";
 import { type Identity, keyOfId } from "./identity.ts";
 import type { StatusPart, TimelineEntry } from "./node-api.ts";
 import type { Punching } from "./punching.ts";
+import { type Arrival, part } from "./opening.ts";
 import type { Relaying } from "./relaying.ts";
-import { Session } from "./session.ts";
 import { brokersForAddress, readLine } from "./signal-addresses.ts";
 import { signalsStatus } from "./signals-status.ts";
 
@@ -35,6 +35,8 @@ export interface SignalsOptions {
   readonly address: () => string;
   /** The network may have changed, or has: external addresses may be others. */
   readonly suspected: () => void;
+  /** A broker of ours is in another state. */
+  readonly changed: () => void;
   /** What connecting back needs to know; undefined while it is not allowed. */
   readonly connectBack: () => ConnectBackOptions | undefined;
   /** What punches need; undefined where they are not allowed. */
@@ -42,20 +44,8 @@ export interface SignalsOptions {
   readonly relaying: Relaying;
   /** Fires when the node stops. */
   readonly signal: AbortSignal;
-  /** A peer whom we connected to at its wish; its HELLO is still to come. */
-  readonly connected: (
-    session: Session,
-    stream: SecureStream,
-    path: {
-      readonly strategy: Strategy;
-      readonly transport: "tcp" | "udp";
-      readonly via?: string;
-      readonly rttMs: number;
-      readonly beganAt: number;
-      readonly timeline?: readonly TimelineEntry[];
-      readonly cost?: PunchCost;
-    },
-  ) => Promise<void>;
+  /** A peer whom we connected to at its wish; what it wants is still to come. Rejects when it leaves. */
+  readonly connected: (arrival: Arrival) => Promise<void>;
 }
 
 /** Of one punch, in the timeline of the connection that comes of it. */
@@ -68,8 +58,6 @@ export class Signals {
   readonly #answers = new AwaitedAnswers();
   readonly #connectBack: ConnectBack;
   #punchAnswers: PunchAnswers | undefined;
-  /** Sessions whose first frame was read before the race that waits for them has seen their stream. */
-  readonly #sessions = new WeakMap<SecureStream, Session>();
   /** Our brokers as an address line carries them. */
   readonly brokers: readonly AddressBroker[];
   readonly #backListeners = new Set<() => void>();
@@ -81,7 +69,7 @@ export class Signals {
     this.#options = options;
     this.#connectBack = new ConnectBack(world);
     this.brokers = brokersForAddress(options.brokers);
-    const { identity, brokers, interfaces, log, suspected } = options;
+    const { identity, brokers, interfaces, log, suspected, changed } = options;
     if (brokers.length === 0) return;
     this.#signaling = startSignaling(
       world,
@@ -89,6 +77,7 @@ export class Signals {
       {
         message: (signal) => this.#heard(signal),
         lost: suspected,
+        changed,
         reconnected: () => {
           suspected();
           this.#back();
@@ -177,7 +166,7 @@ export class Signals {
       signaling,
       answers: this.#answers,
       peer: { id, key: peerKey, brokers },
-      address: this.#options.address(),
+      address: this.#options.address,
       transport,
       delayMs,
     });
@@ -225,16 +214,10 @@ export class Signals {
   }
 
   /** A path that brings a token came to our listener. */
-  answered(
-    token: string,
-    session: Session,
-    stream: SecureStream,
-    transport: "tcp" | "udp",
-    rttMs: number,
-  ): void {
-    this.#sessions.set(stream, session);
-    if (this.#answers.arrived(token, { stream, transport, rttMs })) return;
-    session.abort(new P2pdError("refused", "no open waits for this connection any more"));
+  answered(token: string, path: Path): void {
+    if (this.#answers.arrived(token, path)) return;
+    const text = "no open waits for this connection any more";
+    part(path.stream, this.#world.time, encodeReset({ code: "refused", text }));
   }
 
   /** How long `reverse` should wait where a punch is tried beside it, in milliseconds. */
@@ -245,11 +228,6 @@ export class Signals {
   /** See `Punching`; 0 where no punches are allowed. */
   get quietMs(): number {
     return this.#options.punching()?.quietMs ?? 0;
-  }
-
-  /** The session that was made of a stream already. */
-  sessionOf(stream: SecureStream): Session | undefined {
-    return this.#sessions.get(stream);
   }
 
   close(): void {
@@ -315,11 +293,8 @@ export class Signals {
       const beganAt = this.#world.time.now();
       try {
         const path = await this.#connectBack.connect(address, peerKey, { ...options, transport });
-        const session = new Session(path.stream, { role: "acceptor", time: this.#world.time });
-        session.answer(token);
-        const { transport: by, rttMs } = path;
-        const facts = { strategy: "reverse", transport: by, rttMs, beganAt } as const;
-        await this.#options.connected(session, path.stream, facts);
+        path.stream.write(encodeAnswer({ version: 1, token }));
+        await this.#options.connected({ path, beganAt });
       } catch (thrown) {
         const { code, message } = toP2pdError(thrown, "connect-failed");
         if (code !== "connect-failed") return;
@@ -364,17 +339,8 @@ export class Signals {
           timeline.push({ ms, strategy: "punch", candidate: "by signal", event, detail });
         this.#options.log.debug("punching for a peer", { peer: from, request, event, detail });
       },
-      accepted: async ({ stream, transport, rttMs }, cost) => {
-        const session = new Session(stream, { role: "acceptor", time });
-        await this.#options.connected(session, stream, {
-          strategy: "punch",
-          transport,
-          rttMs,
-          beganAt,
-          timeline,
-          cost,
-        });
-      },
+      accepted: (path, cost) =>
+        this.#options.connected({ path: { strategy: "punch", ...path }, beganAt, timeline, cost }),
     });
   }
 

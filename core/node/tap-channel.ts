@@ -11,8 +11,12 @@ export function tapChannel(
 ): Channel {
   return {
     kind: under.kind,
-    local: under.local,
-    remote: under.remote,
+    get local() {
+      return under.local;
+    },
+    get remote() {
+      return under.remote;
+    },
     get fd() {
       return under.fd;
     },

@@ -8,7 +8,7 @@ import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Family, familyOf, scopeOf } from "../ip.ts";
 import type { World } from "../net/world.ts";
 import { openNearestTurn, type OpenTurn, type TurnTry } from "../turn/open-turn.ts";
-import type { TurnLogin } from "../turn/turn-login.ts";
+import type { Signature } from "../turn/turn-login.ts";
 import { defaultNic, isContested } from "./default-nic.ts";
 import { addressesToAsk } from "./discover-external.ts";
 import type { Network } from "./network.ts";
@@ -38,7 +38,7 @@ const LOOKED_UP_MS = 600_000;
 export class TurnServers implements RelaySource {
   readonly #world: World;
   readonly #options: TurnServersOptions;
-  readonly #logins = new Map<string, TurnLogin>();
+  readonly #learnt = new Map<string, Signature>();
   readonly #known = new Map<TurnServer, Known>();
   readonly #names = new Map<string, { readonly atMs: number; readonly ips: readonly string[] }>();
   readonly #opening = new Set<Promise<unknown>>();
@@ -116,7 +116,7 @@ export class TurnServers implements RelaySource {
       }
     };
     const world = { ...this.#world, lookup: (host: string, of?: Family) => this.#lookUp(host, of) };
-    const options = { relayed, families: [family], logins: this.#logins };
+    const options = { relayed, families: [family], learnt: this.#learnt };
     try {
       const hows = tries.map(({ how }) => how);
       return await openNearestTurn(world, hows, options, note);

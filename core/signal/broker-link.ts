@@ -46,6 +46,8 @@ export interface BrokerLinkOptions {
   readonly broker: Broker;
   /** Names of the NICs that may be used beside the system's choice; absent: all. */
   readonly interfaces?: readonly string[];
+  /** Whether no broker is reached at the moment; absent: some is. */
+  readonly isCutOff?: () => boolean;
   /** After each connection, before anything that waited is sent. */
   readonly connected?: (link: BrokerLink) => void;
   /** A connection that had stood went dead, or is doubted: the way to other brokers may be dead too. */
@@ -114,7 +116,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   let sent = 0;
 
   const pulse = createPulse(time, {
-    ping: () => current?.ping(),
+    ping: (answered) => current?.ping(answered),
     doubted: doubt,
     frozen() {
       const text = `the broker is frozen: no answer to a ping within ${PING_TIMEOUT_MS} ms`;
@@ -211,7 +213,7 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
 
   /** Nothing is under way. */
   function wait(): void {
-    if (!isHurried()) tryAfter(patientDelay(++failures, chance()));
+    if (!isHurried()) tryAfter(patientDelay(++failures, chance(), options.isCutOff?.() ?? false));
     else if (retry === undefined) tryAfter(hurriedDelay(++hurriedTries, chance()));
     enter("waiting");
   }
@@ -333,7 +335,9 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
     check() {
       if (state === "closed") return;
       const localIp = current?.path?.localIp;
-      const isHere = world.nics().some(({ addresses }) => addresses.some(({ ip }) => ip === localIp));
+      const isHere = world
+        .nics()
+        .some(({ up, addresses }) => up && addresses.some(({ ip }) => ip === localIp));
       hurry();
       if (current !== undefined && isHere) return pulse.ask(true);
       if (current !== undefined)
@@ -375,6 +379,8 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
         old.abort(reason);
       }
       open?.end();
+      // A broker that is frozen does not take even that.
+      time.after(LINGER_MS, () => open?.abort(reason), { background: true });
     },
   };
   tryNow();

@@ -25,6 +25,8 @@ export interface BrokerLinksOptions {
   readonly connected: (link: BrokerLink, isOwn: boolean) => void;
   /** A connection went dead, or is doubted. */
   readonly lost: () => void;
+  /** One of our own brokers is in another state. */
+  readonly ownChanged: () => void;
 }
 
 export interface BrokerLinks {
@@ -54,12 +56,15 @@ export function createBrokerLinks(world: World, options: BrokerLinksOptions): Br
     const link = createBrokerLink(world, {
       broker,
       ...(options.interfaces === undefined ? {} : { interfaces: options.interfaces }),
+      isCutOff: () => ![...links.values()].some(({ isConnected }) => isConnected),
       connected: (of) => options.connected(of, isOwn),
       lost: options.lost,
       changed(of) {
         const { url, state, error } = of.status();
         const facts = { broker: url, state, ...(error === undefined ? {} : { error }) };
-        log[error === undefined ? "debug" : "info"]("signaling", facts);
+        // What ended the last attempt was told when it did.
+        log[error === undefined || state === "connecting" ? "debug" : "info"]("signaling", facts);
+        if (isOwn) options.ownChanged();
       },
     });
     link.subscribe(options.inbox, (payload) => options.message(payload, link.name));

@@ -5,6 +5,8 @@
 
 const FIRST_MS = 1000;
 const LAST_MS = 60_000;
+/** While no broker is reached it is rather the network that is away: tries do not bother brokers then. */
+const CUT_OFF_LAST_MS = 10_000;
 const HURRIED_MS: readonly number[] = [250, 500, 1000];
 const PATIENCE_MIN_MS = 300;
 const PATIENCE_RTTS = 4;
@@ -15,10 +17,11 @@ export const HURRY_MS = 30_000;
 /**
  * Milliseconds from a failure to the next try.
  * @param failures how many there were in a row, from 1
+ * @param isCutOff no other broker is reached either
  * @param chance from 0 to below 1: nodes that lost a broker together do not come back together
  */
-export function patientDelay(failures: number, chance: number): number {
-  return Math.min(LAST_MS, FIRST_MS * 2 ** (failures - 1)) * (0.5 + chance / 2);
+export function patientDelay(failures: number, chance: number, isCutOff: boolean): number {
+  return Math.min(isCutOff ? CUT_OFF_LAST_MS : LAST_MS, FIRST_MS * 2 ** (failures - 1)) * (0.5 + chance / 2);
 }
 
 /**

@@ -5,13 +5,15 @@ import { patience } from "./broker-pace.ts";
 /** Also how long it may take until a node that hears nothing learns that its router has another address. */
 const PING_EVERY_MS = 15_000;
 export const PING_TIMEOUT_MS = 5000;
+/** Where nobody waits for the answer, a broker that is slow for a moment is not worth another connection. */
+const IDLE_PATIENCE_MS = 2000;
 /** Silent for longer than this, the broker is asked for a sign of life when something is sent. */
 const SILENT_MS = 2000;
 
 export interface PulseEvents {
-  /** Asks the broker for a sign of life. */
-  ping(): void;
-  /** A prompt question has not been answered for so many milliseconds. */
+  /** Asks the broker for a sign of life; `answered` is called when it has answered this very question. */
+  ping(answered: () => void): void;
+  /** A question has not been answered for so many milliseconds. */
   doubted(afterMs: number): void;
   /** No answer within `PING_TIMEOUT_MS`. */
   frozen(): void;
@@ -21,7 +23,7 @@ export interface Pulse {
   /** A connection stands whose making showed this round trip: it is asked every `PING_EVERY_MS`. */
   start(handshakeMs: number): void;
   stop(): void;
-  /** Asks now; `isPrompt`: it matters now, so that a broker which is not heard of soon is doubted. */
+  /** Asks now; `isPrompt`: it matters now, so that the broker is doubted sooner. */
   ask(isPrompt: boolean): void;
   /** Something was sent. */
   sent(): void;
@@ -33,7 +35,7 @@ export interface Pulse {
 
 export function createPulse(time: Time, events: PulseEvents): Pulse {
   const timers: { next?: Timer | undefined; deadline?: Timer | undefined; patience?: Timer | undefined } = {};
-  let askedMs = 0;
+  let doubtAtMs = 0;
   let heardMs = 0;
   let rttMs = 0;
 
@@ -65,12 +67,15 @@ export function createPulse(time: Time, events: PulseEvents): Pulse {
     },
     ask(isPrompt) {
       if (timers.deadline === undefined) {
-        askedMs = time.now();
+        const askedMs = time.now();
         timers.deadline = time.after(PING_TIMEOUT_MS, () => events.frozen(), { background: true });
-        events.ping();
+        events.ping(() => (rttMs = time.now() - askedMs));
       }
-      if (!isPrompt || timers.patience !== undefined) return;
-      const afterMs = patience(rttMs);
+      const afterMs = Math.max(patience(rttMs), isPrompt ? 0 : IDLE_PATIENCE_MS);
+      const atMs = time.now() + afterMs;
+      if (timers.patience !== undefined && doubtAtMs <= atMs) return;
+      doubtAtMs = atMs;
+      timers.patience?.cancel();
       timers.patience = time.after(afterMs, () => events.doubted(afterMs), { background: true });
     },
     sent() {
@@ -78,8 +83,6 @@ export function createPulse(time: Time, events: PulseEvents): Pulse {
     },
     heard() {
       heardMs = time.now();
-      if (timers.deadline === undefined) return;
-      rttMs = heardMs - askedMs;
       settle();
     },
     get rttMs() {

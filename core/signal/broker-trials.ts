@@ -53,9 +53,13 @@ export function createBrokerTrials(
   /** Since one was let in. */
   let begun = 0;
 
-  function start(): void {
+  /** The next NIC, in turn. */
+  function nextWay(): string | undefined {
     const ways = canTie ? waysOut(world.nics(), interfaces) : [undefined];
-    const device = ways[begun++ % ways.length];
+    return ways[begun++ % ways.length];
+  }
+
+  function start(device: string | undefined): void {
     const knownIp = known();
     const trial = startBrokerConnection(
       world,
@@ -91,7 +95,7 @@ export function createBrokerTrials(
     const isTieRefused = error.code === "unsupported" || error.detail["system"] === "EPERM";
     if (trial.device !== undefined && isTieRefused) canTie = false;
     if (isRefusal) version = trial.version === 5 ? 4 : 5;
-    if (isRefusal && trial.version === 5) start();
+    if (isRefusal && trial.version === 5) start(trial.device);
     else events.failed(error, trials.size);
   }
 
@@ -114,7 +118,7 @@ export function createBrokerTrials(
         trials.delete(hanging);
         hanging.abort(new P2pdError("aborted", "another try has begun"));
       }
-      start();
+      start(nextWay());
     },
     drop,
   };

@@ -67,9 +67,15 @@ export function loadMqtt(): Promise<Loaded> {
       import("mqtt/lib/client"),
       import("mqtt/lib/unique-message-id-provider"),
     ]);
-    return { Client: client.default, MessageIds: ids.default } as unknown as Loaded;
+    return { Client: exported(client), MessageIds: exported(ids) } as Loaded;
   })();
   return loading;
+}
+
+/** The default export of a CommonJS module: bundled into the executable, `default` is all of its exports. */
+function exported(module: { readonly default: unknown }): unknown {
+  const all = module.default as { readonly default?: unknown };
+  return typeof all === "function" ? all : all.default;
 }
 
 /** Speaks MQTT on `stream` at once. The events begin in a later task. */

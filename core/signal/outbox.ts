@@ -45,7 +45,7 @@ export interface Outbox {
   request(
     to: string,
     brokers: readonly AddressBroker[],
-    body: SignalBody,
+    body: SignalBody | (() => SignalBody),
     options: { readonly timeoutMs: number; readonly signal?: AbortSignal },
   ): Promise<SignalMessage>;
   /** Whether a message of that id went to that node and may still be answered. */
@@ -60,7 +60,7 @@ export interface Outbox {
 interface Pending {
   readonly to: string;
   readonly key: Uint8Array;
-  readonly body: SignalBody;
+  readonly body: SignalBody | (() => SignalBody);
   readonly messageId: string;
   readonly brokers: readonly AddressBroker[];
   /** What we said the time was, and our own times of it. */
@@ -87,7 +87,8 @@ export function createOutbox(world: World, options: OutboxOptions): Outbox {
     const ms = time.now();
     const ownWallMs = Math.round(wallMs());
     const at = Math.round(ownWallMs + (senders.clock(pending.to, ms)?.offsetMs ?? 0));
-    const text = encodeSignal({ ...pending.body, v: 1, id: pending.messageId, at });
+    const body = typeof pending.body === "function" ? pending.body() : pending.body;
+    const text = encodeSignal({ ...body, v: 1, id: pending.messageId, at });
     pending.sent.set(at, { wallMs: ownWallMs, ms });
     return await sealing.seal(pending.key, text);
   }
@@ -132,7 +133,7 @@ export function createOutbox(world: World, options: OutboxOptions): Outbox {
   function start(
     to: string,
     brokers: readonly AddressBroker[],
-    body: SignalBody,
+    body: SignalBody | (() => SignalBody),
     outcome: Pick<Pending, "taken" | "replied" | "failed">,
   ): Pending {
     if (pendings.size >= PENDING_MAX) {

@@ -47,6 +47,8 @@ export interface SignalingHandlers {
   reconnected?(): void;
   /** A broker's connection went dead without its doing: other ways may be dead too. At most once a second. */
   lost?(): void;
+  /** One of our own brokers is in another state; `status` says in which. */
+  changed?(): void;
 }
 
 export interface SendOptions {
@@ -76,13 +78,14 @@ export interface Signaling {
    */
   send(to: string, brokers: readonly AddressBroker[], body: SignalBody, options?: SendOptions): Promise<void>;
   /**
-   * Sends, again and again until it is answered, and resolves with the reply. Rejects with `timeout` (no reply),
+   * Sends, again and again until it is answered, and resolves with the reply. A body that is a function is asked for each
+   * time: what it says of us may have changed. Rejects with `timeout` (no reply),
    * `unavailable` (no broker took it), `aborted`, `closed`, `bad-argument`, `too-large`.
    */
   request(
     to: string,
     brokers: readonly AddressBroker[],
-    body: SignalBody,
+    body: SignalBody | (() => SignalBody),
     options: RequestOptions,
   ): Promise<SignalMessage>;
   /**
@@ -130,6 +133,7 @@ export function startSignaling(
     inbox: inboxTopic(identity.publicKey),
     interfaces,
     message: (payload, via) => inbox.push(payload, via),
+    ownChanged: () => handlers.changed?.(),
     connected(link, isOwn) {
       outbox.reconnected(link);
       if (!isOwn) return;

@@ -4,8 +4,8 @@ import type { Time, Timer } from "../net/world.ts";
 const EVERY_MS = 1000;
 
 export interface Suspicion {
-  raise(): void;
-  close(): void;
+  readonly raise: () => void;
+  readonly close: () => void;
 }
 
 /** @param follow is called at once where it was not called for a second, and no more often than that */

@@ -9,7 +9,7 @@ import { allocate, type AllocateOptions, type TurnAllocation } from "./turn-allo
 import { bindPeer, connectPeer } from "./turn-connections.ts";
 import { turnCodeOf } from "./turn-error.ts";
 import { type LinkOptions, type LinkTransport, openTurnLink } from "./turn-link.ts";
-import { createTurnLogin, type TurnLogin } from "./turn-login.ts";
+import { createTurnLogin, type Signature } from "./turn-login.ts";
 
 /** A server as settings name it. */
 export interface TurnServerAddress {
@@ -27,7 +27,7 @@ export interface OpenTurnOptions extends AllocateOptions {
   /** Certificates to trust in place of the system's authorities. */
   readonly authorities?: readonly string[];
   /** What was learnt of each server's realm and nonce: kept, it saves the next allocation a round trip. */
-  readonly logins?: Map<string, TurnLogin>;
+  readonly learnt?: Map<string, Signature>;
 }
 
 export interface OpenTurn extends TurnAllocation {
@@ -72,7 +72,7 @@ async function openAt(
   first: Endpoint,
   options: OpenTurnOptions,
 ): Promise<OpenTurn> {
-  const { localIp, device, authorities, signal, logins, timeoutMs = TIMEOUT_MS } = options;
+  const { localIp, device, authorities, signal, learnt, timeoutMs = TIMEOUT_MS } = options;
   const seen = new Set<string>();
   let server = first;
   for (let ports = 0; ; ) {
@@ -90,10 +90,11 @@ async function openAt(
     const link = await openTurnLink(world, how);
     // What one server calls realm and nonce is nothing to another.
     const name = `${formatEndpoint(server)} ${from.username}`;
-    const login = logins?.get(name) ?? createTurnLogin(from.username, from.password);
+    const login = createTurnLogin(from.username, from.password, learnt?.get(name));
     try {
       const allocation = await allocate(world, link, login, options);
-      logins?.set(name, login);
+      const signature = login.sign();
+      if (signature !== undefined) learnt?.set(name, signature);
       // It would abort connects that come long after.
       const { signal: _, ...later } = how;
       return Object.assign(allocation, {

@@ -1,6 +1,6 @@
 /**
  * The client's half of STUN's long-term credentials (RFC 8489 section 9.2.3 to 9.2.5): learns realm, nonce and password
- * algorithm from refusals, and signs requests with them. Pure; one login serves all requests to one server.
+ * algorithm from refusals, and signs requests with them. Pure; one login serves all requests of one allocation.
  */
 import * as kinds from "../wire/stun-attributes.ts";
 import { type IntegrityHash, longTermKey, nonceFeatures, userHash } from "../wire/stun-integrity.ts";
@@ -21,8 +21,9 @@ export interface TurnLogin {
   learn(message: StunMessage, used: Signature | undefined): boolean;
 }
 
-export function createTurnLogin(username: string, password: string): TurnLogin {
-  let signature: Signature | undefined;
+/** @param known what another login of this user learnt of the server: a nonce that still serves saves a round trip */
+export function createTurnLogin(username: string, password: string, known?: Signature): TurnLogin {
+  let signature = known;
 
   function challengeOf(message: StunMessage): Signature | undefined {
     const realm = readAttribute(message, kinds.REALM);

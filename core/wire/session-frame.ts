@@ -7,7 +7,9 @@
  *     | type          | length of the payload, big-endian             | payload…
  *     +---------------+---------------+---------------+---------------+----------
  *
- * Layout and limits only; which frame may come when is decided in `core/node/session.ts`. See docs/session.md.
+ * What says who one is and why one ends is JSON; what is said often (ACK, PING, PONG) or on a new path (RESUME, RESUMED)
+ * is binary, see `session-positions.ts`. Layout and limits only; which frame may come when is decided in
+ * `core/node/session.ts`. See docs/session.md.
  */
 import type * as Schema from "typebox/schema";
 import { P2pdError } from "../errors.ts";
@@ -20,17 +22,22 @@ export const WHOLE_DATA_LENGTH = 16 * 1024;
 /** Longest payload of every other frame. */
 export const MAX_CONTROL_LENGTH = 4096;
 
-export const FRAME_TYPES = { hello: 1, welcome: 2, data: 3, fin: 4, reset: 5, answer: 6 } as const;
-export type ControlType = "hello" | "welcome" | "fin" | "reset" | "answer";
-const CONTROL_TYPES: readonly (ControlType | undefined)[] = [
-  undefined,
-  "hello",
-  "welcome",
-  undefined,
-  "fin",
-  "reset",
-  "answer",
-];
+export const FRAME_TYPES = {
+  hello: 1,
+  welcome: 2,
+  data: 3,
+  fin: 4,
+  reset: 5,
+  answer: 6,
+  ack: 7,
+  ping: 8,
+  pong: 9,
+  resume: 10,
+  resumed: 11,
+} as const;
+export type FrameType = keyof typeof FRAME_TYPES;
+export type ControlType = Exclude<FrameType, "data">;
+const TYPES: readonly (FrameType | undefined)[] = [undefined, ...(Object.keys(FRAME_TYPES) as FrameType[])];
 
 const CAPABILITIES = { type: "array", maxItems: 32, items: { type: "string", maxLength: 32 } } as const;
 const REASON = {
@@ -40,10 +47,11 @@ const REASON = {
 } as const;
 const HELLO = {
   type: "object",
-  required: ["version", "capabilities"],
+  required: ["version", "capabilities", "session"],
   properties: {
     version: { const: 1 },
     capabilities: CAPABILITIES,
+    session: { type: "string", pattern: "^[A-Za-z0-9_-]{21}[AQgw]$" },
     service: { type: "string", minLength: 1, maxLength: 64 },
     mode: { enum: ["stream", "datagrams"] },
   },
@@ -63,6 +71,8 @@ const WELCOME = {
 export interface Hello {
   readonly version: 1;
   readonly capabilities: readonly string[];
+  /** Names the session when it goes on over another path: 16 random octets in base64url. */
+  readonly session: string;
   readonly service?: string;
   /** `datagrams`: messages go as datagrams of the path, not as DATA; absent: a stream. */
   readonly mode?: "stream" | "datagrams";
@@ -110,7 +120,7 @@ export function encodeReset(reason: Reason): Uint8Array {
 }
 
 export function encodeFin(): Uint8Array {
-  return encodeControl("fin");
+  return encodeFrame("fin");
 }
 
 /** Reads the payload of a HELLO. Throws `protocol`. */
@@ -134,15 +144,15 @@ export function decodeReset(payload: Uint8Array): Reason {
 }
 
 /** Writes the header of a frame with `length` octets of payload at the start of `target`. */
-export function writeFrameHeader(target: Uint8Array, type: keyof typeof FRAME_TYPES, length: number): void {
+export function writeFrameHeader(target: Uint8Array, type: FrameType, length: number): void {
   target[0] = FRAME_TYPES[type];
   target[1] = length >>> 16;
   target[2] = length >>> 8;
   target[3] = length;
 }
 
-function encodeControl(type: ControlType, value?: object): Uint8Array {
-  const payload = value === undefined ? new Uint8Array() : new TextEncoder().encode(JSON.stringify(value));
+/** A whole frame. Throws `too-large`. */
+export function encodeFrame(type: ControlType, payload: Uint8Array = new Uint8Array()): Uint8Array {
   if (payload.length > MAX_CONTROL_LENGTH) {
     throw new P2pdError(
       "too-large",
@@ -153,6 +163,10 @@ function encodeControl(type: ControlType, value?: object): Uint8Array {
   writeFrameHeader(frame, type, payload.length);
   frame.set(payload, FRAME_HEADER_LENGTH);
   return frame;
+}
+
+function encodeControl(type: ControlType, value: object): Uint8Array {
+  return encodeFrame(type, new TextEncoder().encode(JSON.stringify(value)));
 }
 
 function decodeJson(name: string, payload: Uint8Array, check: (value: unknown) => boolean): unknown {
@@ -190,7 +204,7 @@ export class FrameDecoder {
   #stopped = false;
   readonly #header = new Uint8Array(FRAME_HEADER_LENGTH);
   #headerLength = 0;
-  #type: keyof typeof FRAME_TYPES = "fin";
+  #type: FrameType = "fin";
   /** Octets of the current payload that are still to come. */
   #missing = 0;
   /** The part that has come of a payload that must be whole. */
@@ -228,14 +242,14 @@ export class FrameDecoder {
     if (this.#headerLength < FRAME_HEADER_LENGTH) return at;
     const [type, high, middle, low] = this.#header as unknown as [number, number, number, number];
     const length = (high << 16) | (middle << 8) | low;
-    const control = CONTROL_TYPES[type];
-    if (control === undefined && type !== FRAME_TYPES.data) {
-      throw new P2pdError("protocol", `a frame of type ${type}; known are 1 to 6`);
+    const known = TYPES[type];
+    if (known === undefined) {
+      throw new P2pdError("protocol", `a frame of type ${type}; known are 1 to ${TYPES.length - 1}`);
     }
-    const limit = control === undefined ? MAX_DATA_LENGTH : MAX_CONTROL_LENGTH;
+    const limit = known === "data" ? MAX_DATA_LENGTH : MAX_CONTROL_LENGTH;
     if (length > limit)
       throw new P2pdError("protocol", `a frame of ${length} octets; at most ${limit} are allowed`);
-    this.#type = control ?? "data";
+    this.#type = known;
     this.#missing = length;
     this.#partial = undefined;
     this.#partialLength = 0;

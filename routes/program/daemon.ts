@@ -55,8 +55,9 @@ function progress(node: NodeApi, print: (line: string) => void): () => void {
   };
   return () => {
     for (const { part, state, detail } of node.status()) {
-      // Counters are for whoever asks, and what is off will not change.
-      if (part !== "incoming" && (state === "up" || state === "down")) say(part, detail);
+      // Counters, those of single brokers too, are for whoever asks, and what is off will not change.
+      if (/^(incoming|signals|broker .*)$/.test(part)) continue;
+      if (state === "up" || state === "down") say(part, detail);
     }
     say("address", node.address());
   };

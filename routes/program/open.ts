@@ -6,6 +6,7 @@ import { P2pdError } from "../../core/errors.ts";
 import type { TimelineEntry } from "../../core/node/node-api.ts";
 import { createApiClient } from "./api-client.ts";
 import type { Settings } from "./settings.ts";
+import { timelineLines } from "./timeline-lines.ts";
 
 export async function runOpen(
   settings: Settings,
@@ -15,7 +16,9 @@ export async function runOpen(
 ): Promise<number> {
   const { terminal } = settings;
   const showTimeline = (facts: Readonly<Record<string, unknown>>): void => {
-    for (const line of timelineOf(facts)) terminal.print(line);
+    const { timeline } = facts;
+    if (!Array.isArray(timeline)) return;
+    for (const line of timelineLines(timeline as TimelineEntry[])) terminal.print(line);
   };
   let answer: Record<string, unknown>;
   try {
@@ -29,16 +32,6 @@ export async function runOpen(
   terminal.print(`${name}: ${String(answer["path"])} to ${peer}, ${String(answer["cipher"])}`);
   showTimeline(answer);
   return 0;
-}
-
-/** One step a line: when, by which strategy, where, what happened. */
-function timelineOf(facts: Readonly<Record<string, unknown>>): readonly string[] {
-  const timeline = Array.isArray(facts["timeline"]) ? (facts["timeline"] as readonly TimelineEntry[]) : [];
-  const width = Math.max(0, ...timeline.map(({ candidate }) => candidate.length));
-  return timeline.map(({ ms, strategy, candidate, event, detail }) => {
-    const when = ms.toFixed(1).padStart(8);
-    return `${when} ms  ${strategy.padEnd(7)}  ${candidate.padEnd(width)}  ${event}${detail === "" ? "" : `: ${detail}`}`;
-  });
 }
 
 /** The request that opens a connection. */

@@ -158,6 +158,11 @@ function createProgram(terminal: Terminal, start: Start): Command {
     );
   for (const name of CONFIG_NAMES) if (isOfInfra(name)) infra.addOption(optionOf(name));
   program
+    .command("demo")
+    .argument("[FILE]", "file to carry; one of random octets is made by default")
+    .description("show two nodes and their servers at work, on this machine alone")
+    .action((file?: string) => act(async (settings) => (await import("./demo.ts")).runDemo(settings, file)));
+  program
     .command("portmap")
     .option("--refresh", "ask the routers anew first")
     .option("--json", "show the API's answer")

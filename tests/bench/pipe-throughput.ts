@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startDaemon } from "../daemon-process.ts";
 import { printRatio } from "./figures.ts";
+import { sendTo, throughPipe } from "./through-pipe.ts";
 
 const MEBIBYTES = 2048;
 const PAIRS = 5;
@@ -21,9 +22,9 @@ export async function benchPipeThroughput(): Promise<void> {
     const oneDaemon: number[] = [];
     const peers: [number[], number[]] = [[], []];
     for (let pair = 0; pair < PAIRS; pair++) {
-      twoDaemons.push(await throughPipe(near, `two${pair}`, address));
-      oneDaemon.push(await throughPipe(near, `one${pair}`, "self"));
-      for (const i of [0, 1] as const) peers[i].push(await send(socats[i].port, ""));
+      twoDaemons.push(await throughPipe(near, `two${pair}`, address, MEBIBYTES));
+      oneDaemon.push(await throughPipe(near, `one${pair}`, "self", MEBIBYTES));
+      for (const i of [0, 1] as const) peers[i].push(await sendTo(socats[i].port, MEBIBYTES));
     }
     printRatio("pipe, daemon to daemon", "MB/s", "socat with OpenSSL", twoDaemons, peers[0]);
     printRatio("pipe, daemon to daemon", "MB/s", "socat with OpenSSL, -b 131072", twoDaemons, peers[1]);
@@ -32,32 +33,6 @@ export async function benchPipeThroughput(): Promise<void> {
   } finally {
     for (const socat of socats) socat.stop();
   }
-}
-
-async function throughPipe(
-  daemon: Awaited<ReturnType<typeof startDaemon>>,
-  name: string,
-  target: string,
-): Promise<number> {
-  const opened = await daemon.get(`/p2p/open/${name}/${target}?service=discard`);
-  if (opened["error"] !== 0) throw new Error(`open failed: ${JSON.stringify(opened)}`);
-  const rate = await send(daemon.port, `GET /p2p/pipe/${name} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`);
-  await daemon.get(`/p2p/close/${name}`);
-  return rate;
-}
-
-/** Megabytes per second of one transfer, from the connect to the end that the far side sends last. */
-async function send(port: number, head: string): Promise<number> {
-  const child = Bun.spawn(
-    [process.execPath, join(import.meta.dir, "sender.ts"), String(port), String(MEBIBYTES), head],
-    {
-      stdout: "pipe",
-      stderr: "inherit",
-    },
-  );
-  const seconds = Number(await new Response(child.stdout).text());
-  if ((await child.exited) !== 0) throw new Error(`the sender to port ${port} failed`);
-  return (MEBIBYTES * 1.048576) / seconds;
 }
 
 async function startSocats(blockSize: number): Promise<{ port: number; stop: () => void }> {

@@ -5,6 +5,7 @@
 import { benchFrontDoor } from "./front-door.ts";
 import { benchPipeRtt } from "./pipe-rtt.ts";
 import { benchPipeThroughput } from "./pipe-throughput.ts";
+import { benchRelayedPipe } from "./relayed-pipe.ts";
 import { benchTurnServers } from "./turn-servers.ts";
 
 const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
@@ -12,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   "pipe-rtt": benchPipeRtt,
   "front-door": benchFrontDoor,
   "turn-servers": benchTurnServers,
+  "relayed-pipe": benchRelayedPipe,
 };
 
 const asked = process.argv.slice(2);

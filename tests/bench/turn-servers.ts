@@ -3,29 +3,17 @@
  * the second. Since the client may be the slower of the two, what counts is also told for a second of the server's own
  * processor time.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { createRealWorld } from "../../core/net/real-world.ts";
 import { openTurn } from "../../core/turn/open-turn.ts";
 import { encodeStun } from "../../core/wire/stun.ts";
-import { freePort } from "../core/signal/brokers.ts";
 import { printRatio } from "./figures.ts";
+import { type BenchServer, withBothServers } from "./turn-server-pair.ts";
 
 const PAIRS = 3;
 const SECONDS = 2;
 const WINDOW = 64;
 const PAYLOAD = 1200;
-/** Of `/proc/PID/stat`, per second. */
-const TICKS = 100;
 const world = createRealWorld();
-
-interface Server {
-  readonly port: number;
-  /** Seconds of processor time so far. */
-  cpu(): number;
-  close(): Promise<void>;
-}
 
 interface Measured {
   readonly rate: number;
@@ -33,10 +21,7 @@ interface Measured {
 }
 
 export async function benchTurnServers(): Promise<void> {
-  Bun.spawnSync(["taskset", "-pc", "1", String(process.pid)], { stdout: "ignore" });
-  const directory = mkdtempSync(join(tmpdir(), "p2pd-bench-turn-"));
-  const servers = { ours: await startOurs(directory), theirs: await startCoturn(directory) };
-  try {
+  await withBothServers(async (servers) => {
     for (const [what, run] of [
       ["STUN answers", answers],
       ["relayed datagrams of 1200 octets", datagrams],
@@ -51,14 +36,10 @@ export async function benchTurnServers(): Promise<void> {
       printRatio(what, "per second", "coturn", ...figures("rate"));
       printRatio(what, "per second of the server's core", "coturn", ...figures("perCpuSecond"));
     }
-  } finally {
-    await servers.ours.close();
-    await servers.theirs.close();
-    rmSync(directory, { recursive: true, force: true });
-  }
+  });
 }
 
-async function measure(server: Server, run: (port: number) => Promise<number>): Promise<Measured> {
+async function measure(server: BenchServer, run: (port: number) => Promise<number>): Promise<Measured> {
   const [cpu, began] = [server.cpu(), performance.now()];
   const count = await run(server.port);
   const seconds = (performance.now() - began) / 1000;
@@ -129,44 +110,4 @@ async function datagrams(port: number): Promise<number> {
   await turn.close();
   peer.close();
   return count;
-}
-
-async function startOurs(directory: string): Promise<Server> {
-  const port = await freePort();
-  const words =
-    `infra --infra-servers stun,turn --infra-ips 127.0.0.1 --infra-port ${port} --infra-users user:pass ` +
-    `--infra-allow-peers 127.0.0.0/8 --infra-answers-per-second 0 --infra-status-port 0 --data-dir ${directory}/ours`;
-  const program = join(import.meta.dir, "../../index.ts");
-  return start([process.execPath, program, ...words.split(" ")], port, directory);
-}
-
-async function startCoturn(directory: string): Promise<Server> {
-  const port = await freePort();
-  const words =
-    `turnserver -n -L 127.0.0.1 -E 127.0.0.1 -p ${port} -a -u user:pass -r bench --allow-loopback-peers -m 1 ` +
-    `--no-tls --no-dtls --no-cli -l ${directory}/log --pidfile ${directory}/pid --userdb ${directory}/db`;
-  return start(words.split(" "), port, directory);
-}
-
-async function start(command: readonly string[], port: number, cwd: string): Promise<Server> {
-  const child = Bun.spawn(["taskset", "-c", "0", ...command], { cwd, stdout: "ignore", stderr: "ignore" });
-  const remote = { ip: "127.0.0.1", port };
-  for (let left = 200; ; left--) {
-    const stream = await world.connectTcp({ remote, timeoutMs: 1000 }).catch(() => undefined);
-    stream?.abort();
-    if (stream !== undefined) break;
-    if (left === 0) throw new Error(`${command[0]} does not answer`);
-    await Bun.sleep(50);
-  }
-  return {
-    port,
-    cpu() {
-      const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
-      return (Number(fields[11]) + Number(fields[12])) / TICKS;
-    },
-    async close() {
-      child.kill();
-      await child.exited;
-    },
-  };
 }

@@ -18,9 +18,11 @@ const USAGE = `A laboratory of real NATs in network namespaces. Needs Linux and 
   bun run lab detect [bad] [SEEDS] [WORD]
                             detects every configuration (or those with WORD) with 10 or so many seeds, five
                             minutes for all; bad: loss, dead, mistaken and lying servers
-  bun run lab matrix [RUNS] [WORD]
+  bun run lab matrix [relay|infra] [RUNS] [WORD]
                             opens every ordered pair of the configurations of docs/punching.md (or those with
-                            WORD) between whole daemons, and compares with the theory; five minutes for one run
+                            WORD) between whole daemons, and compares with the theory; five minutes for one run.
+                            relay: with coturn to relay, so that every pair must be connected; infra: with p2pd
+                            infra for all servers
   bun run lab transfer [MIB]
                             carries 1 GiB or so much through pipes punched over UDP and over TCP with 1 % loss,
                             beside iperf3

@@ -6,19 +6,23 @@ import type { MatrixOpen } from "../nat/matrix-verdict.ts";
 import { parseRouterKind } from "../nat/topologies.ts";
 import { type LabNode, startLabNode } from "./lab-node.ts";
 import { Lab } from "./laboratory.ts";
+import { type LabServersBy, openAndEcho, startRelayServers } from "./relay-pair.ts";
 
 export interface MatrixOptions {
   readonly configurations: readonly string[];
   readonly runs: number;
+  /** Whose TURN server relays; without, there is none. */
+  readonly relay?: LabServersBy | undefined;
   readonly told?: (open: MatrixOpen) => void;
 }
 
 const ONE_WAY_MS = 25;
 
-/** Every ordered pair, one open at a time, without IPv6 and without relays. */
+/** Every ordered pair, one open at a time, without IPv6. */
 export async function runMatrix({
   configurations,
   runs,
+  relay,
   told,
 }: MatrixOptions): Promise<readonly MatrixOpen[]> {
   const sets = ["caller", "called"] as const;
@@ -31,15 +35,11 @@ export async function runMatrix({
     })),
     hosts: places.map(({ router }) => ({ name: `of-${router}`, nics: [router] })),
   });
-  const broker = await lab.servers.mosquitto(0);
-  const coturn = await lab.servers.coturn();
+  const { brokers, stun, turn } = await startRelayServers(lab, relay ?? "coturn");
   for (const host of lab.hosts)
     await host.run(["ip", "-6", "addr", "flush", "dev", "eth0", "scope", "global"]);
   for (const router of lab.routers) await router.change({ link: { delayMs: ONE_WAY_MS } });
-  const options = {
-    brokers: [`mqtt://${broker.endpoint.ip}:1883`],
-    stun: `stun:${coturn.endpoint.ip}:3478,stun:${coturn.alternate.ip}:3478`,
-  };
+  const options = { brokers, stun, env: relay === undefined ? {} : { P2PD_TURN_SERVERS: turn } };
   const nodes: LabNode[] = [];
   // One at a time: a daemon that starts takes a core, and detection measures time.
   for (const { router } of places) {
@@ -63,14 +63,9 @@ export async function runMatrix({
 }
 
 async function openOnce(alice: LabNode, bob: LabNode): Promise<Pick<MatrixOpen, "path" | "ms" | "why">> {
-  const line = await bob.addr();
-  const began = performance.now();
-  const opened = await alice.get(`/p2p/open/con/${line}`);
-  if (opened["error"] !== 0) return { path: "–", ms: performance.now() - began, why: String(opened["msg"]) };
-  await alice.get("/p2p/send/con/ECHO%20x");
-  const echoed = await alice.get("/p2p/recv/con?timeout=5");
-  const ms = performance.now() - began;
+  const { opened, ms, isEchoed } = await openAndEcho({ alice, bob });
+  if (opened["error"] !== 0) return { path: "–", ms, why: String(opened["msg"]) };
   await alice.get("/p2p/close/con");
   const path = String(opened["path"]);
-  return echoed["data"] === "x" ? { path, ms } : { path: "–", ms, why: `${path} carried nothing back` };
+  return isEchoed ? { path, ms } : { path: "–", ms, why: `${path} carried nothing back` };
 }

@@ -19,7 +19,20 @@ const FAIL_WITHIN_MS = 10_000;
 const REASONS = /random port|product of two/;
 
 /** What is wrong with an open, in words; undefined if nothing is. */
-export function faultOf({ caller, called, path, ms, why = "" }: MatrixOpen): string | undefined {
+export function faultOf(open: MatrixOpen, hasRelay = false): string | undefined {
+  return hasRelay ? faultWithRelay(open) : faultWithout(open);
+}
+
+/** With a relay every pair is connected, and by a relay those alone that have no path without a search. */
+function faultWithRelay({ caller, called, path, why = "" }: MatrixOpen): string | undefined {
+  const theory = bestOf(caller, called);
+  if (path === "–") return `failed: ${why}`;
+  if (path.startsWith("relay/"))
+    return theory === "–" || theory.endsWith("*") ? undefined : `was relayed, although ${theory} is possible`;
+  return theory === "–" ? `went by ${path}, which the theory says is impossible` : undefined;
+}
+
+function faultWithout({ caller, called, path, ms, why = "" }: MatrixOpen): string | undefined {
   const theory = bestOf(caller, called);
   if (theory !== "–") {
     if (path === "–") return `failed, although ${theory} is possible: ${why}`;
@@ -33,18 +46,18 @@ export function faultOf({ caller, called, path, ms, why = "" }: MatrixOpen): str
 }
 
 /** How many went which way, how long, and each that is at fault. */
-export function summariseMatrix(opens: readonly MatrixOpen[]): readonly string[] {
+export function summariseMatrix(opens: readonly MatrixOpen[], hasRelay = false): readonly string[] {
   const isSearch = ({ caller, called }: MatrixOpen): boolean => bestOf(caller, called).endsWith("*");
   const paths = Map.groupBy(opens, ({ path }) => path);
   const good = opens.filter(({ path }) => path !== "–");
   const faults = opens.flatMap((open) => {
-    const fault = faultOf(open);
+    const fault = faultOf(open, hasRelay);
     return fault === undefined ? [] : [`WRONG ${open.caller} -> ${open.called}: ${fault}`];
   });
   const impossible = opens.filter((open) => bestOf(open.caller, open.called) === "–");
   return [
     `${opens.length} opens: ${[...paths].map(([path, those]) => `${those.length} ${path}`).join(", ")}`,
-    `${opens.length - impossible.length} possible in theory, ${opens.length - faults.length} of all as the theory says`,
+    `${opens.length - impossible.length} possible in theory, ${opens.length - faults.length} of all as ${hasRelay ? "they must be" : "the theory says"}`,
     `ms without a search: ${times(good.filter((open) => !isSearch(open)))}`,
     `ms with a search: ${times(good.filter(isSearch))}`,
     `ms of what is impossible: ${times(impossible)}`,

@@ -8,6 +8,10 @@ export interface SimMqttBroker {
   /** `mqtt://192.0.2.1:1883`. */
   readonly url: string;
   readonly clients: number;
+  /** Pings that came, over all connections. */
+  readonly pings: number;
+  /** Connections that came. */
+  readonly accepted: number;
   freeze(isFrozen: boolean): void;
   /** Cuts all connections; who comes again is welcome. */
   cut(): void;
@@ -21,6 +25,8 @@ export async function startMqttBroker(world: World, ip: string): Promise<SimMqtt
   const retained = new Map<string, Uint8Array>();
   const clients = new Map<ByteStream, Set<string>>();
   let isFrozen = false;
+  let pings = 0;
+  let accepted = 0;
 
   function packet(stream: ByteStream, topics: Set<string>, first: number, body: Buffer): void {
     const type = first >> 4;
@@ -43,6 +49,7 @@ export async function startMqttBroker(world: World, ip: string): Promise<SimMqtt
       topics.delete(body.toString("latin1", 4, 4 + body.readUInt16BE(2)));
       stream.write(Uint8Array.of(0xb0, 2, body[0] as number, body[1] as number));
     } else if (type === 12) {
+      pings++;
       stream.write(Uint8Array.of(0xd0, 0));
     } else if (type === 14) {
       stream.end();
@@ -54,6 +61,7 @@ export async function startMqttBroker(world: World, ip: string): Promise<SimMqtt
     accept(stream) {
       const topics = new Set<string>();
       let rest = Buffer.alloc(0);
+      accepted++;
       clients.set(stream, topics);
       stream.attach({
         data(bytes) {
@@ -74,6 +82,12 @@ export async function startMqttBroker(world: World, ip: string): Promise<SimMqtt
     url: `mqtt://${ip.includes(":") ? `[${ip}]` : ip}:${PORT}`,
     get clients() {
       return clients.size;
+    },
+    get pings() {
+      return pings;
+    },
+    get accepted() {
+      return accepted;
     },
     freeze(next) {
       isFrozen = next;

@@ -123,6 +123,34 @@ simTest(
   { topology: twoHosts(INDEPENDENT, RANDOM) },
 );
 
+for (const { kind, waits } of [
+  { kind: RANDOM, waits: false },
+  { kind: INDEPENDENT, waits: true },
+]) {
+  simTest(
+    waits
+      ? "a router's new address is in the profile after a measurement where that disturbs ports"
+      : "a router's new address is in the profile at once where a measurement disturbs no ports",
+    [1],
+    async (sim) => {
+      const { stunServers } = await startServers(sim);
+      let external: readonly string[] = [];
+      const watch = watchOf(sim, stunServers, () => external);
+      const ip = sim.host("alice").ip();
+      const before = await watch.profile(ip);
+      sim.router("a").setExternalIp("5.44.11.99");
+      external = ["5.44.11.99"];
+      const began = sim.scheduler.nowMs;
+      const after = await watch.profile(ip);
+      expect([before?.external, after?.external]).toEqual(["5.44.10.10", "5.44.11.99"]);
+      expect(after?.udp.type).toBe(before?.udp.type ?? "blocked");
+      expect(sim.scheduler.nowMs - began > 0).toBe(waits);
+      watch.close();
+    },
+    { topology: twoHosts(kind, RANDOM) },
+  );
+}
+
 simTest(
   "servers that answer later are asked later, and a node without servers or network says so",
   [1],
@@ -215,13 +243,17 @@ async function startServers(sim: Simulation) {
   };
 }
 
-function watchOf(sim: Simulation, stunServers: readonly { host: string; port: number }[]): NatWatch {
+function watchOf(
+  sim: Simulation,
+  stunServers: readonly { host: string; port: number }[],
+  external: () => readonly string[] = () => [],
+): NatWatch {
   const { world } = sim.host("alice");
   return new NatWatch(world, {
     stunServers,
     nics: () => world.nics(),
     used: () => world.nics(),
-    externalOf: () => [],
+    externalOf: external,
     changed: () => undefined,
   });
 }

@@ -21,7 +21,7 @@ simTest(
     const { alice, bob } = await meet(sim, {}, {});
     const before = { alice: sent(sim, "alice"), bob: sent(sim, "bob") };
     const { connection } = await timed(sim, alice, bob);
-    await sim.sleep(5000);
+    await sim.sleep(500);
     const [incoming] = bob.node.connections();
     for (const [name, cost] of [
       ["alice", connection.cost],

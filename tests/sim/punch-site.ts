@@ -56,15 +56,15 @@ export async function startPuncher(
 }
 
 /** A broker, and two STUN addresses. */
-export async function startServers(sim: Simulation): Promise<Partial<NodeConfig>> {
-  const server = sim.addServer("stun", { addresses: 2 });
+export async function startServers(sim: Simulation, suffix = ""): Promise<Partial<NodeConfig>> {
+  const server = sim.addServer(`stun${suffix}`, { addresses: 2 });
   const addresses = server.world
     .nics()
     .flatMap((nic) => nic.addresses)
     .filter(({ ip, family }) => family === 4 && !ip.startsWith("127."))
     .map(({ ip }) => ip);
   await startStunServer(server.world, { addresses });
-  const broker = sim.addServer("broker");
+  const broker = sim.addServer(`broker${suffix}`);
   const { url } = await startMqttBroker(broker.world, broker.ip(4));
   return { stunServers: addresses.map((host) => ({ host, port: 3478 })), mqttBrokers: [url] };
 }

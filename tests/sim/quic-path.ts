@@ -19,6 +19,7 @@ export interface QuicPathOptions {
   readonly nonces: readonly [client: Uint8Array, server: Uint8Array];
   readonly handshakeMs: number;
   readonly idleMs: number;
+  readonly keepAliveMs: number;
   readonly send: (kind: number, body: Uint8Array) => void;
   readonly gone: () => void;
 }
@@ -37,7 +38,7 @@ const MOST_SELECTIVE = 16;
 const SEGMENT_HEAD = 26;
 
 export function createQuicPath(options: QuicPathOptions): QuicPathEnd {
-  const { scheduler, local, remote, peerKey, idleMs } = options;
+  const { scheduler, local, remote, peerKey, idleMs, keepAliveMs } = options;
   const sealer = createPacketSealer(...options.nonces, options.isClient);
   const held: Uint8Array[] = [];
   let heard: ((bytes: Uint8Array) => void) | undefined;
@@ -80,7 +81,7 @@ export function createQuicPath(options: QuicPathOptions): QuicPathEnd {
 
   /** A sign of life: what was acknowledged last, once more. */
   function live(): void {
-    alive = scheduler.after(idleMs / 3, live);
+    alive = scheduler.after(keepAliveMs, live);
     connection.acknowledge();
   }
 

@@ -58,7 +58,8 @@ export async function openQuic(
   const ownKey = compressedKey(credentials.privateKeyPem);
   const sessions = new Map<string, Session>();
   const counters = { accepted: 0, strangers: 0, turnedAway: 0, failed: 0 };
-  const first = await world.openUdp({ local: options.local });
+  const { local, device } = options;
+  const first = await world.openUdp({ local, ...(device === undefined ? {} : { device }) });
   const sockets = [first];
   if (options.local.ip === "::") {
     sockets.push(await world.openUdp({ local: { ip: "0.0.0.0", port: first.local.port } }));
@@ -120,6 +121,7 @@ export async function openQuic(
     keys: { readonly peerKey: Uint8Array; readonly nonces: readonly [Uint8Array, Uint8Array] },
     isClient: boolean,
     handshakeMs: number,
+    keepAliveMs = options.keepAliveMs,
   ): QuicPath {
     const { path, receive, end } = createQuicPath({
       scheduler: host.scheduler,
@@ -128,6 +130,7 @@ export async function openQuic(
       isClient,
       handshakeMs,
       idleMs: options.idleTimeoutMs ?? IDLE_MS,
+      keepAliveMs: keepAliveMs ?? (options.idleTimeoutMs ?? IDLE_MS) / 3,
       ...keys,
       send: (kind, body) => say(socket, id, session.remote, kind, body),
       gone: () => void sessions.delete(id.toHex()),
@@ -176,7 +179,8 @@ export async function openQuic(
     sessions.set(id.toHex(), session);
   }
 
-  function connect({ remote, expectedKey, timeoutMs, signal }: QuicConnectOptions): Promise<QuicPath> {
+  function connect(to: QuicConnectOptions): Promise<QuicPath> {
+    const { remote, expectedKey, timeoutMs, keepAliveMs, signal } = to;
     const what = `QUIC to ${formatEndpoint(remote)}`;
     const socket = sockets.find(({ local }) => familyOf(local.ip) === familyOf(remote.ip));
     const { promise, resolve, reject } = Promise.withResolvers<QuicPath>();
@@ -233,7 +237,8 @@ export async function openQuic(
           return fail(new P2pdError("peer-key", text, { expected, got }));
         }
         settle();
-        const path = stand(socket, id, session, { peerKey, nonces }, true, time.now() - began);
+        const keys = { peerKey, nonces } as const;
+        const path = stand(socket, id, session, keys, true, time.now() - began, keepAliveMs);
         prove(proveKey(credentials.privateKeyPem, "client", ...nonces), path);
         resolve(path);
       },

@@ -1,5 +1,5 @@
 /** Two whole nodes behind two NATs, with a TURN server that one of them or both may use. */
-import type { NodeConfig } from "../../core/node/node-config.ts";
+import type { NodeConfig, TurnServer } from "../../core/node/node-config.ts";
 import type { LinkTransport } from "../../core/turn/turn-link.ts";
 import { startPuncher, startServers } from "./punch-site.ts";
 import type { SimNode } from "./sim-node.ts";
@@ -14,6 +14,11 @@ export interface MeetWithTurnOptions {
   readonly turn?: SimTurnOptions;
   /** Of both. */
   readonly config?: Partial<NodeConfig>;
+  readonly bobConfig?: Partial<NodeConfig>;
+  /** Servers that alice is configured with besides. */
+  readonly more?: readonly TurnServer[];
+  /** Of a second pair on the same network. */
+  readonly name?: string;
 }
 
 /** Both nodes, started, with their NATs measured. */
@@ -21,14 +26,15 @@ export async function meetWithTurn(
   sim: Simulation,
   options: MeetWithTurnOptions = {},
 ): Promise<{ alice: SimNode; bob: SimNode; server: SimTurnServer }> {
-  const { config, turn, password } = options;
-  const common = { ...(await startServers(sim)), ...config };
-  const server = await startTurnServer(sim, "turn", { delayMs: 0, ...turn });
+  const { config, bobConfig, turn, password, more = [], name: suffix = "" } = options;
+  const common = { ...(await startServers(sim, suffix)), ...config };
+  const server = await startTurnServer(sim, `turn${suffix}`, { delayMs: 0, ...turn });
   const links = { alice: "alice" in options ? options.alice : "udp", bob: options.bob };
   const start = (name: "alice" | "bob"): Promise<SimNode> => {
     const link = links[name];
-    const turnServers = link === undefined ? [] : [server.at(link, password)];
-    return startPuncher(sim, name, { ...common, turnServers });
+    const own = link === undefined ? [] : [server.at(link, password)];
+    const turnServers = name === "alice" ? [...own, ...more] : own;
+    return startPuncher(sim, name, { ...common, ...(name === "bob" ? bobConfig : {}), turnServers });
   };
   const [alice, bob] = [await start("alice"), await start("bob")];
   await Promise.all([alice.node.nat(), bob.node.nat()]);

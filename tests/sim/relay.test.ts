@@ -104,6 +104,10 @@ for (const [what, [a, b], options, path, limitMs] of CARRIERS) {
       expect(connection.path).toBe(path);
       expect(ms).toBeLessThan(limitMs);
       expect(bob.node.connections()).toMatchObject([{ strategy: "relay", path }]);
+      // A change of the network ends what leaves from an address that is gone: it must be one of the host's own.
+      for (const [name, { node }] of Object.entries({ alice, bob })) {
+        expect(node.connections().map(({ pipe }) => pipe.local.ip)).toEqual([sim.host(name).ip(4)]);
+      }
       await alice.node.close("bob");
       await sim.sleep(5000);
       expect(server.sockets.server.allocations.all.size).toBe(0);

@@ -21,6 +21,8 @@ export interface StunServerOptions {
   /** 3478 and 3479 unless given. */
   readonly ports?: readonly [first: number, second: number];
   readonly behaviour?: StunBehaviour;
+  /** Whether it knows RESPONSE-PORT (RFC 5780 section 7.5). */
+  readonly answersOtherPorts?: boolean;
 }
 
 export interface SimStunServer {
@@ -108,7 +110,11 @@ export async function startStunServer(world: World, options: StunServerOptions):
         requests++;
         if (server.behaviour === "dead") return;
         const { from: leaves, told } = originOf(request, at);
-        sockets.get(keyOf(leaves))?.send(answer(request, from, at, told), from);
+        const port =
+          options.answersOtherPorts === false ? undefined : readAttribute(request, kinds.RESPONSE_PORT);
+        sockets
+          .get(keyOf(leaves))
+          ?.send(answer(request, from, at, told), { ...from, port: port ?? from.port });
       },
     });
   }

@@ -23,8 +23,8 @@ interface Reply {
   readonly error?: { readonly message: string };
 }
 
-/** Starts a browser and opens `url`; resolves when the page has loaded. */
-export async function openPage(url: string): Promise<Page> {
+/** Starts a browser, with these flags too, and opens `url`; resolves when the page has loaded. */
+export async function openPage(url: string, flags: readonly string[] = []): Promise<Page> {
   const profile = mkdtempSync(join(tmpdir(), "p2pd-browser-"));
   const browser = Bun.spawn(
     [
@@ -41,6 +41,7 @@ export async function openPage(url: string): Promise<Page> {
       "--window-size=1280,1000",
       "--remote-debugging-port=0",
       `--user-data-dir=${profile}`,
+      ...flags,
       "about:blank",
     ],
     { stdout: "ignore", stderr: "pipe" },

@@ -83,16 +83,27 @@ describe.skipIf(!isLab)("on a machine that has only lo", () => {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  test("the program from source answers within 600 ms and serves a session with curl", () => {
-    const { medianStartMs } = session(process.execPath, join(import.meta.dir, "../../index.ts"));
+  test("the program from source answers within 600 ms and serves a session with curl, and a demo", () => {
+    const command = [process.execPath, join(import.meta.dir, "../../index.ts")];
+    const { medianStartMs } = session(...command);
     expect(medianStartMs).toBeLessThan(600);
+    demo(...command);
   }, 120_000);
 
-  test("the executable answers within 300 ms and serves the same session", async () => {
+  test("the executable answers within 300 ms and serves the same session and demo", async () => {
     const executable = await buildExecutable(join(directory, "p2pd"));
     const { medianStartMs } = session(executable);
     expect(medianStartMs).toBeLessThan(300);
+    demo(executable);
   }, 180_000);
+
+  function demo(...command: string[]): void {
+    const told = shell("ip", "netns", "exec", namespace, ...command, "demo")
+      .trim()
+      .split("\n");
+    console.log(told.at(-1)?.trim());
+    expect(told.at(-1)).toEndWith("Nodes and servers are closed, and their files are removed.");
+  }
 
   function session(...command: string[]): { medianStartMs: number } {
     const program = join(import.meta.dir, "only-loopback.ts");

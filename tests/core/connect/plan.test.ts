@@ -91,6 +91,19 @@ test("who lets nobody in unasked is knocked at 20 ms later, so that an offer goe
   expect(waits("unknown")).toEqual([0, 500]);
 });
 
+test("an endpoint that lets nobody in unasked is waited for 3 s, any other 8 s", () => {
+  const nics = (["port-restricted", "unknown"] as const).map((nat, i) => {
+    return { ...nic(`10.0.0.${i}`, { external: `198.51.100.${i}` }), nat };
+  });
+  const plan = planDirect(peer(nics), { machine: "here", nics: [OWN], externals: [] }, ["udp"]);
+  expect(plan.map(({ endpoint, patienceMs }) => [endpoint.ip, patienceMs])).toEqual([
+    ["198.51.100.0", 3000],
+    ["198.51.100.1", 8000],
+    ["10.0.0.0", 8000],
+    ["10.0.0.1", 8000],
+  ]);
+});
+
 test("each endpoint is tried once", () => {
   expect(tried(peer([nic("192.168.1.5", { external: "192.168.1.5" }), nic("192.168.1.5")]))).toEqual([
     "192.168.1.5:9 same network",

@@ -82,19 +82,32 @@ export async function rawCaller(remote: Endpoint): Promise<{
 }
 
 /** Carries datagrams between a caller and `target` until it is cut. */
-export async function relay(target: Endpoint): Promise<{ readonly local: Endpoint; cut(): void }> {
+export async function relay(target: Endpoint): Promise<{
+  readonly local: Endpoint;
+  /** Datagrams so far. */
+  carried(): number;
+  cut(): void;
+}> {
   let caller: Endpoint | undefined;
+  let carried = 0;
   const front = await world.openUdp({ local: loopback });
   const back = await world.openUdp({ local: loopback });
   front.attach({
     message(bytes, from) {
       caller = from;
+      carried++;
       back.send(bytes, target);
     },
   });
-  back.attach({ message: (bytes) => void (caller !== undefined && front.send(bytes, caller)) });
+  back.attach({
+    message(bytes) {
+      carried++;
+      if (caller !== undefined) front.send(bytes, caller);
+    },
+  });
   return {
     local: front.local,
+    carried: () => carried,
     cut() {
       front.close();
       back.close();

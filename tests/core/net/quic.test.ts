@@ -279,6 +279,27 @@ describe("Connecting by QUIC", () => {
     line.cut();
     expect((await Promise.all(ends)).map((error) => error?.code)).toEqual(["timeout", "timeout"]);
   });
+
+  test.each([
+    ["both", 2000, 2000, 0, 2],
+    ["the caller", 100, 2000, 10, 60],
+    ["the listener", 2000, 100, 10, 60],
+  ] as const)(
+    "shows signs of life as often as %s side says: %p and %p ms",
+    async (_, caller, called, least, most) => {
+      const bobs = await listener({ idleTimeoutMs: 3000, keepAliveMs: called });
+      const line = await relay(bobs.endpoint.local);
+      const arrival = bobs.next();
+      const alices = await endpoint({ idleTimeoutMs: 3000, keepAliveMs: 1500 });
+      const to = { remote: line.local, expectedKey: bob.key, timeoutMs: 5000, keepAliveMs: caller };
+      await Promise.all([alices.connect(to), arrival]);
+      await Bun.sleep(300);
+      const before = line.carried();
+      await Bun.sleep(1200);
+      expect(line.carried() - before).toBeWithin(least, most + 1);
+      line.cut();
+    },
+  );
 });
 
 describe("A caller by QUIC", () => {

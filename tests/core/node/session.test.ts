@@ -2,22 +2,32 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { P2pdError } from "../../../core/errors.ts";
 import type { Time, Timer } from "../../../core/net/world.ts";
+import type { Path } from "../../../core/connect/race.ts";
+import type { SecureStream } from "../../../core/net/world.ts";
+import { readOpening } from "../../../core/node/opening.ts";
 import { Session } from "../../../core/node/session.ts";
 import { encodeFin, encodeHello, encodeReset, encodeWelcome } from "../../../core/wire/session-frame.ts";
-import { streamPair } from "./stream-pair.ts";
+import {
+  encodeAck,
+  encodeNotResumed,
+  encodeResume,
+  INITIAL_WINDOW,
+} from "../../../core/wire/session-positions.ts";
+import { SESSION_ID } from "./session-pair.ts";
+import { streamPair, type TestStream } from "./stream-pair.ts";
 
 test("a dialer sends data right behind its greeting, and a message arrives as one", async () => {
-  const { dialer, acceptor } = sessions();
+  const { dialer, accept } = sessions();
   dialer.greet();
   dialer.send(text("first"));
   dialer.send(text("second"));
-  expect(await acceptor.hello).toEqual({ version: 1, capabilities: [] });
+  const { acceptor, hello } = await accept();
+  expect(hello).toEqual({ version: 1, capabilities: [], session: SESSION_ID });
   acceptor.welcome();
   const far = record(acceptor);
   await turns();
   expect(far.messages).toEqual(["first", "second"]);
   expect((await dialer.welcomed).refusal).toBeUndefined();
-  expect(dialer.rttMs).toBe(0);
 });
 
 test("small messages are one write, large ones a header and the payload itself", async () => {
@@ -70,7 +80,7 @@ test("a paused session delivers nothing, not even the end or the close behind it
   expect(far.log).toEqual([]);
   acceptor.resume();
   await turns();
-  expect(far.log).toEqual(["a", "end"]);
+  expect(far.log).toEqual(["a", "end", "close"]);
 });
 
 test("a pause inside a message holds what came in the same chunk", async () => {
@@ -92,6 +102,7 @@ test("backpressure of the stream reaches the sender, and its drain too", async (
   expect(dialer.pendingBytes).toBe(5);
   near.release();
   expect(log).toEqual(["drain"]);
+  expect(dialer.pendingBytes).toBe(0);
 });
 
 test("each direction ends on its own, and both together close in order", async () => {
@@ -147,18 +158,21 @@ test("an abort behind a long backlog does not wait for the peer", async () => {
   expect(log.error?.code).toBe("aborted");
 });
 
-test("an abort of a session that is ending in order ends the wait", async () => {
-  const { dialer, acceptor, near } = await greeted();
-  const log = record(dialer);
-  record(acceptor);
+test("a session that has ended in order for a reader that does not read is closed by an abort", async () => {
+  const { dialer, acceptor } = await greeted();
+  const near = record(dialer);
+  const far = record(acceptor);
+  acceptor.pause();
+  dialer.send(text("unread"));
+  dialer.end();
   acceptor.end();
   await turns();
-  near.hold();
-  dialer.end();
-  dialer.abort();
+  expect(near.log).toEqual(["end", "close"]);
+  expect(far.log).toEqual([]);
+  acceptor.abort(new P2pdError("aborted", "enough"));
   await turns();
-  expect(near.aborted).toBeDefined();
-  expect(log.log.at(-1)).toBe("close");
+  expect(far.log).toEqual(["close"]);
+  expect(far.error?.code).toBe("aborted");
 });
 
 test("a RESET that the peer does not answer closes after a second", async () => {
@@ -172,10 +186,10 @@ test("a RESET that the peer does not answer closes after a second", async () => 
 });
 
 test("a refusal is told to the dialer with its code, and closes both", async () => {
-  const { dialer, acceptor } = sessions();
+  const { dialer, accept } = sessions();
   dialer.greet({ service: "nope" });
   const near = record(dialer);
-  await acceptor.hello;
+  const { acceptor } = await accept();
   acceptor.refuse({ code: "no-such-service", text: "no nope here" });
   acceptor.refuse({ code: "internal", text: "not said twice" });
   acceptor.welcome();
@@ -184,38 +198,39 @@ test("a refusal is told to the dialer with its code, and closes both", async () 
   expect(near.error).toMatchObject({ code: "no-such-service" });
 });
 
-test("a peer that never greets is let go after ten seconds", async () => {
-  const { acceptor, clock, far } = sessions();
+test("a peer that does not answer HELLO is let go after ten seconds", async () => {
+  const { dialer, clock, near } = sessions();
+  dialer.greet();
   clock.advance(9999);
-  expect(far.aborted).toBeUndefined();
+  expect(near.aborted).toBeUndefined();
   clock.advance(2);
-  expect(await acceptor.hello.catch((error: unknown) => error)).toMatchObject({ code: "timeout" });
+  expect(await dialer.welcomed.catch((error: unknown) => error)).toMatchObject({ code: "timeout" });
   clock.advance(1001);
-  await acceptor.closed;
+  await dialer.closed;
 });
 
 describe("a peer that breaks the rules is reset with protocol", () => {
-  const hello = encodeHello({ version: 1, capabilities: [] });
+  const hello = encodeHello({ version: 1, capabilities: [], session: SESSION_ID });
+  const resume = encodeResume({ session: SESSION_ID, epoch: 1, received: 0, limit: 1 });
   const cases: Readonly<Record<string, readonly Uint8Array[]>> = {
-    "data before the greeting": [frame("x")],
     "a WELCOME to an acceptor": [encodeWelcome({ version: 1, capabilities: [] })],
-    "HELLO twice": [hello, hello],
-    "FIN before the greeting": [encodeFin()],
-    "data after FIN": [hello, encodeFin(), frame("x")],
-    "FIN twice": [hello, encodeFin(), encodeFin()],
+    "HELLO twice": [hello],
+    "data after FIN": [encodeFin(), frame("x")],
+    "FIN twice": [encodeFin(), encodeFin()],
     "a frame of no known type": [Uint8Array.of(77, 0, 0, 0)],
-    "a RESET that is no JSON": [hello, Uint8Array.of(5, 0, 0, 1, 65)],
+    "a RESET that is no JSON": [Uint8Array.of(5, 0, 0, 1, 65)],
+    "an ACK of what was never sent": [encodeAck({ received: 1, limit: INITIAL_WINDOW })],
+    "an ACK that is too short": [Uint8Array.of(7, 0, 0, 1, 0)],
+    "a PING with a payload": [Uint8Array.of(8, 0, 0, 1, 0)],
+    "RESUME on a path that carries a session already": [resume],
+    "RESUMED that nobody waits for": [encodeNotResumed("stale")],
+    "more DATA than it was allowed": Array.from({ length: 17 }, () => frame("x".repeat(16_000))),
   };
   for (const [name, chunks] of Object.entries(cases)) {
     test(name, async () => {
-      const { acceptor, near, clock } = sessions();
+      const { acceptor, near, clock } = await greeted();
       const log = record(acceptor);
-      near.attach({
-        data: () => undefined,
-        drain: () => undefined,
-        end: () => near.end(),
-        close: () => undefined,
-      });
+      acceptor.pause();
       for (const chunk of chunks) near.write(chunk);
       await turns();
       clock.advance(2000);
@@ -250,18 +265,30 @@ test("random octets after a greeting never throw out of the session", async () =
 function sessions() {
   const [near, far] = streamPair();
   const clock = virtualTime();
-  const dialer = new Session(near, { role: "dialer", time: clock.time });
-  const acceptor = new Session(far, { role: "acceptor", time: clock.time });
-  return { near, far, dialer, acceptor, clock };
+  const { time } = clock;
+  const dialer = new Session({ role: "dialer", time, id: SESSION_ID, path: pathOf(near) });
+  const accept = async () => {
+    const { opening, stream } = await readOpening(far, time);
+    if (opening.type !== "hello") throw new Error(`${opening.type} came first`);
+    const { hello } = opening;
+    const acceptor = new Session({ role: "acceptor", time, id: hello.session, path: pathOf(stream) });
+    return { hello, acceptor };
+  };
+  return { near, far, dialer, accept, clock };
 }
 
-async function greeted(): Promise<ReturnType<typeof sessions>> {
+async function greeted() {
   const all = sessions();
   all.dialer.greet();
-  await all.acceptor.hello;
-  all.acceptor.welcome();
+  const { acceptor } = await all.accept();
+  acceptor.welcome();
   await all.dialer.welcomed;
-  return all;
+  return { ...all, acceptor };
+}
+
+function pathOf(stream: TestStream): Path {
+  const secured = stream as unknown as SecureStream;
+  return { strategy: "direct", transport: "tcp", candidate: "memory", stream: secured, rttMs: 1 };
 }
 
 interface Recording {
@@ -322,5 +349,5 @@ function text(message: string): Uint8Array {
 }
 
 function frame(message: string): Uint8Array {
-  return Uint8Array.of(3, 0, 0, message.length, ...text(message));
+  return Uint8Array.of(3, 0, message.length >> 8, message.length & 255, ...text(message));
 }

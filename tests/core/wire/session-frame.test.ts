@@ -17,12 +17,14 @@ import {
   writeFrameHeader,
 } from "../../../core/wire/session-frame.ts";
 
-const HELLO = { version: 1, capabilities: ["x"], service: "echo" } as const;
+const SESSION = "AAECAwQFBgcICQoLDA0ODw";
+const HELLO = { version: 1, capabilities: ["x"], session: SESSION, service: "echo" } as const;
 
 test("the layout is type, length and payload", () => {
   expect(encodeFin()).toEqual(Uint8Array.of(4, 0, 0, 0));
-  expect(encodeHello({ version: 1, capabilities: [] })).toEqual(
-    Uint8Array.of(1, 0, 0, 31, ...new TextEncoder().encode('{"version":1,"capabilities":[]}')),
+  const json = `{"version":1,"capabilities":[],"session":"${SESSION}"}`;
+  expect(encodeHello({ version: 1, capabilities: [], session: SESSION })).toEqual(
+    Uint8Array.of(1, 0, 0, json.length, ...new TextEncoder().encode(json)),
   );
   const header = new Uint8Array(4);
   writeFrameHeader(header, "data", MAX_DATA_LENGTH);
@@ -47,11 +49,17 @@ describe("a greeting is refused with protocol", () => {
     "that is empty": "",
     "that is no JSON": "{",
     "that is an array": "[]",
-    "of another version": '{"version":2,"capabilities":[]}',
-    "without capabilities": '{"version":1}',
-    "with a service that is a number": '{"version":1,"capabilities":[],"service":3}',
-    "with an empty service": '{"version":1,"capabilities":[],"service":""}',
-    "with a capability that is too long": `{"version":1,"capabilities":["${"x".repeat(33)}"]}`,
+    "of another version": `{"version":2,"capabilities":[],"session":"${SESSION}"}`,
+    "without capabilities": `{"version":1,"session":"${SESSION}"}`,
+    "without a session": '{"version":1,"capabilities":[]}',
+    "with a session that is not 16 octets": `{"version":1,"capabilities":[],"session":"${SESSION}A"}`,
+    "with a session in another alphabet":
+      '{"version":1,"capabilities":[],"session":"+AECAwQFBgcICQoLDA0ODw"}',
+    "with a session that has bits to spare":
+      '{"version":1,"capabilities":[],"session":"AAECAwQFBgcICQoLDA0ODx"}',
+    "with a service that is a number": `{"version":1,"capabilities":[],"session":"${SESSION}","service":3}`,
+    "with an empty service": `{"version":1,"capabilities":[],"session":"${SESSION}","service":""}`,
+    "with a capability that is too long": `{"version":1,"capabilities":["${"x".repeat(33)}"],"session":"${SESSION}"}`,
   };
   for (const [name, text] of Object.entries(cases)) {
     test(name, () => {
@@ -130,7 +138,7 @@ test("a frame longer than its kind may be is refused at its header", () => {
     writeFrameHeader(header, type, limit + 1);
     expect(() => collect().decoder.push(header)).toThrow(`at most ${limit}`);
   }
-  expect(() => collect().decoder.push(Uint8Array.of(9, 0, 0, 0))).toThrow("type 9");
+  expect(() => collect().decoder.push(Uint8Array.of(12, 0, 0, 0))).toThrow("type 12");
 });
 
 test("a payload that lies in one chunk is not copied", () => {

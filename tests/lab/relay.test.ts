@@ -1,0 +1,63 @@
+/** Daemons on real kernels that no direct path joins, relayed by coturn and by `p2pd infra`. */
+import { describe, expect, test } from "bun:test";
+import { median } from "./lab-node.ts";
+import { type LabServersBy, openAndEcho, relayPair, type RelayPairOptions } from "./relay-pair.ts";
+
+const labEnabled = process.env["P2PD_LAB"] === "1";
+const LIMIT_MS = 120_000;
+const LOOPS = Number(process.env["P2PD_RELAY_LOOPS"] ?? 3);
+const RANDOM = ["symmetric/random", "symmetric/random"] as const;
+const ALONE = { strategies: "relay" } as const;
+const overTcp = (turn: string): string => `${turn}?transport=tcp`;
+
+const CASES: readonly (readonly [
+  what: string,
+  routers: readonly [string, string],
+  options: RelayPairOptions,
+  query: string,
+  path: string,
+  transport: "tcp" | "udp",
+])[] = [
+  ["both ports random", RANDOM, {}, "", "relay/turn-udp", "udp"],
+  ["both ports random, relay=first", RANDOM, {}, "?relay=first", "relay/turn-udp", "udp"],
+  ["a link of TCP", RANDOM, { aliceTurn: overTcp }, "", "relay/turn-tcp", "udp"],
+  ["a TCP allocation", RANDOM, {}, "?transport=tcp", "relay/turn-tcp", "tcp"],
+  ["UDP blocked at the caller", ["blocked/random", "symmetric/random"], ALONE, "", "relay/turn-tcp", "tcp"],
+  ["UDP blocked at the called", ["symmetric/random", "blocked/random"], ALONE, "", "relay/turn-tcp", "tcp"],
+  ["UDP blocked at both", ["blocked/random", "blocked/random"], ALONE, "", "relay/turn-tcp", "tcp"],
+  [
+    "the server of the called",
+    RANDOM,
+    { aliceTurn: () => "", bobTurn: (turn) => turn },
+    "",
+    "relay/turn-udp",
+    "udp",
+  ],
+];
+
+for (const by of ["coturn", "infra"] as const satisfies readonly LabServersBy[]) {
+  describe.skipIf(!labEnabled)(`relayed by ${by}`, () => {
+    for (const [what, [a, b], options, query, path, transport] of CASES) {
+      test(
+        `${what}: ${path}, and the first echo is back`,
+        async () => {
+          await using pair = await relayPair(a, b, { ...options, by });
+          const times: number[] = [];
+          for (let i = 0; i < LOOPS; i++) {
+            const { opened, ms, isEchoed } = await openAndEcho(pair, query);
+            if (opened["path"] !== path || process.env["P2PD_RELAY_SHOW"] === "1")
+              console.log(JSON.stringify(opened, undefined, 1));
+            expect(opened).toMatchObject({ error: 0, strategy: "relay", path, transport });
+            expect(isEchoed).toBe(true);
+            times.push(ms);
+            await pair.alice.get("/p2p/close/con");
+          }
+          console.log(
+            `relay: ${by}: ${what}: median ${Math.round(median(times))} ms of ${times.map((ms) => Math.round(ms)).join(", ")}`,
+          );
+        },
+        LIMIT_MS,
+      );
+    }
+  });
+}
