@@ -142,8 +142,7 @@ export function startSignaling(
       const isBack = met.has(link.name);
       met.add(link.name);
       if (!isBack) return;
-      // The others need not wait for their time either.
-      suspicion.raise();
+      links.wake();
       handlers.reconnected?.();
     },
     lost() {
