@@ -57,7 +57,7 @@ export function connectionRoutes(node: NodeApi): readonly Route[] {
         ),
         relay: t.Optional(
           t.Union([t.Literal("never"), t.Literal("last"), t.Literal("first")], {
-            description: "When to relay.",
+            description: "When a TURN server may carry it: never, last, first; as configured unless given.",
           }),
         ),
         transport: t.Optional(t.Union([t.Literal("tcp"), t.Literal("udp")])),

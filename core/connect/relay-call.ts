@@ -32,6 +32,8 @@ export interface CallRelayOptions {
 
 /** So long the plain way has the field. */
 const OWN_AFTER_MS = 1000;
+/** What the signal by which the other side lets us in takes. */
+const LET_IN_MS = 150;
 const LOOPBACK = "127.0.0.1";
 
 /**
@@ -145,6 +147,8 @@ async function callFromOwn(world: World, options: CallRelayOptions): Promise<Rel
     const ips = turn.relayed.map(({ ip }) => ip);
     note("allocated", `a relay of our own, ${ips.join(", ")}, to come from`);
     comesFrom(ips);
+    // On one server we are let in beforehand; on another not before the signal has told of us.
+    if (!ips.includes(at.ip)) await pause(world, LET_IN_MS, signal);
     return await (transport === "tcp" ? callTcp(world, turn, options) : callUdp(world, turn, options));
   } catch (thrown) {
     void turn.close();

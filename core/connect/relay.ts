@@ -119,7 +119,7 @@ async function byTheirs(
   transport: "tcp" | "udp",
   context: AttemptContext,
 ): Promise<Path> {
-  const { world, source, peer, credentials, peerKey, quic, own, signaling } = options;
+  const { world, source, peer, credentials, peerKey, quic, own, isUdpBlocked, signaling } = options;
   const { note } = context;
   const request = randomWord(world);
   let isAsked = true;
@@ -135,7 +135,7 @@ async function byTheirs(
       transport,
       credentials,
       peerKey,
-      quic: quic(),
+      quic: isUdpBlocked() ? undefined : quic(),
       source,
       comesFrom: (ips) => {
         const { id, brokers } = peer();

@@ -335,7 +335,7 @@ export class Node implements NodeApi {
     const unmapped = this.#portMapping.close();
     await Promise.allSettled(this.#opening);
     await Promise.all([this.#connections.closeAll(reason), this.#arrivals.close(reason)]);
-    await Promise.all([this.#listener.free(), unmapped]);
+    await Promise.all([this.#listener.free(), unmapped, this.#signals.giveBack()]);
     this.#listeners.clear();
     this.#identity.release();
   }

@@ -15,8 +15,8 @@ export interface LabInfra {
   stop(): Promise<number>;
 }
 
-/** On the addresses 16 and 17 of the internet. */
-export async function startLabInfra(lab: Lab): Promise<LabInfra> {
+/** On the addresses 16 and 17 of the internet; with whatever more it is told. */
+export async function startLabInfra(lab: Lab, more: readonly string[] = []): Promise<LabInfra> {
   const inside = enterNamespace(lab.internet);
   const ips = [INTERNET.serverIp4(16), INTERNET.serverIp4(17), INTERNET.serverIp6(16)].join(",");
   const child = Bun.spawn(
@@ -29,6 +29,7 @@ export async function startLabInfra(lab: Lab): Promise<LabInfra> {
       ips,
       "--data-dir",
       join(lab.directory, "infra"),
+      ...more,
     ],
     {
       stdout: "pipe",

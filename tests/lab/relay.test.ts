@@ -61,3 +61,38 @@ for (const by of ["coturn", "infra"] as const satisfies readonly LabServersBy[])
     }
   });
 }
+
+/** Lets out what goes to a broker and to TCP port 443, and in what answers that. */
+const ONLY_443 = [
+  "nft add table inet shut",
+  "nft add chain inet shut out '{ type filter hook output priority 0; policy drop; }'",
+  "nft add rule inet shut out oif lo accept",
+  "nft add rule inet shut out tcp dport '{ 443, 1883 }' accept",
+  "nft add rule inet shut out ct state established accept",
+];
+
+describe.skipIf(!labEnabled)("where nothing but TCP to port 443 is let out, on both sides", () => {
+  for (const [query, transport] of [
+    ["", "udp"],
+    ["?transport=tcp", "tcp"],
+  ] as const) {
+    test(
+      `${transport} runs from a relay of the one to a relay of the other`,
+      async () => {
+        await using pair = await relayPair("port-restricted/equal", "port-restricted/equal", {
+          by: "infra",
+          infraArguments: ["--infra-port", "443"],
+          aliceTurn: overTcp,
+          bobTurn: overTcp,
+          before: ONLY_443,
+        });
+        const { opened, ms, isEchoed } = await openAndEcho(pair, query);
+        console.log(`relay: only TCP 443, ${transport}: ${Math.round(ms)} ms`);
+        if (opened["error"] !== 0) console.log(JSON.stringify(opened, undefined, 1));
+        expect(opened).toMatchObject({ error: 0, path: "relay/turn-tcp", transport });
+        expect(isEchoed).toBe(true);
+      },
+      LIMIT_MS,
+    );
+  }
+});
