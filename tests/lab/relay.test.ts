@@ -1,5 +1,10 @@
 /** Daemons on real kernels that no direct path joins, relayed by coturn and by `p2pd infra`. */
-import { describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { makeTlsIdentity } from "../core/signal/tls-identity.ts";
+import { INTERNET } from "../nat/topologies.ts";
 import { median } from "./lab-node.ts";
 import { type LabServersBy, openAndEcho, relayPair, type RelayPairOptions } from "./relay-pair.ts";
 
@@ -72,27 +77,43 @@ const ONLY_443 = [
 ];
 
 describe.skipIf(!labEnabled)("where nothing but TCP to port 443 is let out, on both sides", () => {
-  for (const [query, transport] of [
-    ["", "udp"],
-    ["?transport=tcp", "tcp"],
+  const directory = mkdtempSync(join(tmpdir(), "p2pd-relay-"));
+  afterAll(() => rmSync(directory, { recursive: true }));
+  const [certificate, key] = [join(directory, "cert.pem"), join(directory, "key.pem")];
+  beforeAll(async () => {
+    const identity = makeTlsIdentity(INTERNET.serverIp4(16));
+    await Promise.all([Bun.write(certificate, identity.cert), Bun.write(key, identity.key)]);
+  });
+  const tls = ["--infra-tls-port", "443", "--infra-tls-certificate", certificate, "--infra-tls-key", key];
+  const overTls = (turn: string): string => `${turn.replace(/^turn:/, "turns:").replace(/:[0-9]+$/, "")}:443`;
+
+  for (const [link, infraArguments, toTurn] of [
+    ["tcp", ["--infra-port", "443"], overTcp],
+    ["tls", tls, overTls],
   ] as const) {
-    test(
-      `${transport} runs from a relay of the one to a relay of the other`,
-      async () => {
-        await using pair = await relayPair("port-restricted/equal", "port-restricted/equal", {
-          by: "infra",
-          infraArguments: ["--infra-port", "443"],
-          aliceTurn: overTcp,
-          bobTurn: overTcp,
-          before: ONLY_443,
-        });
-        const { opened, ms, isEchoed } = await openAndEcho(pair, query);
-        console.log(`relay: only TCP 443, ${transport}: ${Math.round(ms)} ms`);
-        if (opened["error"] !== 0) console.log(JSON.stringify(opened, undefined, 1));
-        expect(opened).toMatchObject({ error: 0, path: "relay/turn-tcp", transport });
-        expect(isEchoed).toBe(true);
-      },
-      LIMIT_MS,
-    );
+    for (const [query, transport] of [
+      ["", "udp"],
+      ["?transport=tcp", "tcp"],
+    ] as const) {
+      test(
+        `over ${link}, ${transport} runs from a relay of the one to a relay of the other`,
+        async () => {
+          await using pair = await relayPair("port-restricted/equal", "port-restricted/equal", {
+            by: "infra",
+            infraArguments,
+            aliceTurn: toTurn,
+            bobTurn: toTurn,
+            before: ONLY_443,
+            env: { NODE_EXTRA_CA_CERTS: certificate },
+          });
+          const { opened, ms, isEchoed } = await openAndEcho(pair, query);
+          console.log(`relay: only TCP 443, ${link}, ${transport}: ${Math.round(ms)} ms`);
+          if (opened["error"] !== 0) console.log(JSON.stringify(opened, undefined, 1));
+          expect(opened).toMatchObject({ error: 0, path: `relay/turn-${link}`, transport });
+          expect(isEchoed).toBe(true);
+        },
+        LIMIT_MS,
+      );
+    }
   }
 });
