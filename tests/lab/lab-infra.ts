@@ -8,6 +8,8 @@ import { enterNamespace } from "./shell.ts";
 const PROGRAM = join(import.meta.dir, "../../index.ts");
 
 export interface LabInfra {
+  /** What follows `p2pd` in the printed line, for a shell. */
+  readonly clientFlags: string;
   /** The value of a flag in the printed line. */
   flag(name: string): string;
   status(): Promise<Record<string, unknown>>;
@@ -44,6 +46,7 @@ export async function startLabInfra(lab: Lab): Promise<LabInfra> {
   }
   const words = line.split(" ");
   return {
+    clientFlags: line.slice("p2pd ".length),
     flag(name) {
       const value = words[words.indexOf(name) + 1]?.replaceAll("'", "").split(",")[0];
       if (value === undefined || value === "p2pd") throw new Error(`${name} is not in: ${line}`);
