@@ -57,11 +57,14 @@ export function connectionRoutes(node: NodeApi): readonly Route[] {
         ),
         relay: t.Optional(
           t.Union([t.Literal("never"), t.Literal("last"), t.Literal("first")], {
-            description: "When to relay.",
+            description: "When a TURN server may carry it: never, last, first; as configured unless given.",
           }),
         ),
         transport: t.Optional(t.Union([t.Literal("tcp"), t.Literal("udp")])),
         timeout: timeoutSeconds("How long to try, in seconds."),
+        resumeFor: timeoutSeconds(
+          "How long another path is sought when the connection has lost its own, in seconds; 0: not at all.",
+        ),
       }),
       takesPairs: true,
       group: "connections",
@@ -71,12 +74,14 @@ export function connectionRoutes(node: NodeApi): readonly Route[] {
       answer: { example: EXAMPLE },
       handle: async ({ params, query }) => {
         const timeoutMs = millisecondsOf(query.timeout);
+        const resumeForMs = millisecondsOf(query.resumeFor, "resumeFor");
         const options: OpenOptions = {
           ...(query.service === undefined ? {} : { service: query.service }),
           ...(query.transport === undefined ? {} : { transport: query.transport }),
           ...(query.relay === undefined ? {} : { relay: query.relay }),
           ...(query.strategies === undefined ? {} : { strategies: strategiesOf(query.strategies) }),
           ...(timeoutMs === undefined ? {} : { timeoutMs }),
+          ...(resumeForMs === undefined ? {} : { resumeForMs }),
         };
         return { error: 0, ...connectionShape(await node.open(params.name, params.addr, options)) };
       },

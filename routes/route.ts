@@ -99,10 +99,10 @@ export const timeoutSeconds = (description: string) =>
     t.String({ maxLength: 64, description: `${description} 0 to ${MAXIMUM_SECONDS}.`, examples: ["2"] }),
   );
 
-/** Milliseconds of a timeout in a query; undefined where there is none. Throws `bad-argument`. */
-export function millisecondsOf(timeout: string | undefined): number | undefined {
-  if (timeout === undefined) return undefined;
-  const seconds = /^(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)$/.test(timeout) ? Number(timeout) : Number.NaN;
+/** Milliseconds of a time in a query, of that name; undefined where there is none. Throws `bad-argument`. */
+export function millisecondsOf(value: string | undefined, name = "timeout"): number | undefined {
+  if (value === undefined) return undefined;
+  const seconds = /^(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)$/.test(value) ? Number(value) : Number.NaN;
   if (seconds >= 0 && seconds <= MAXIMUM_SECONDS) return seconds * 1000;
-  throw badArgument("timeout", timeout, `seconds, a number from 0 to ${MAXIMUM_SECONDS}`);
+  throw badArgument(name, value, `seconds, a number from 0 to ${MAXIMUM_SECONDS}`);
 }

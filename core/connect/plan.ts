@@ -25,7 +25,7 @@ const GUESS_AFTER_MS = 500;
 const SHUT_AFTER_MS = 20;
 /** One endpoint does not use up the time of all; where there is little hope the second packet is the last one. */
 const PATIENCE_MS = 8000;
-const SHUT_PATIENCE_MS = 3000;
+const SLIM_PATIENCE_MS = 3000;
 
 const SAME_MACHINE = "this machine";
 
@@ -128,7 +128,7 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   for (const nic of byTurns(peer.nics.filter(({ family }) => hasFamily(family, own.nics)))) {
     const isShut = nic.nat !== "open-internet" && nic.nat !== "unknown";
     const afterMs = isShut && own.chained !== true ? SHUT_AFTER_MS : 0;
-    const patienceMs = isShut ? SHUT_PATIENCE_MS : PATIENCE_MS;
+    const patienceMs = isShut ? SLIM_PATIENCE_MS : PATIENCE_MS;
     if (nic.external !== undefined)
       add(nic.external, nic.port, "external address", false, afterMs, patienceMs);
     else if (scopeOf(nic.address) === "public")
@@ -137,7 +137,9 @@ function placesOf(peer: Address, own: OwnNetworks): readonly Place[] {
   // A private address of a network we are not in may still have a route, over a VPN.
   for (const { address, external, port, family } of peer.nics) {
     if (!hasFamily(family, own.nics)) continue;
-    add(address, port, "NIC address", false, external === undefined ? 0 : GUESS_AFTER_MS);
+    const [afterMs, patienceMs] =
+      external === undefined ? [0, PATIENCE_MS] : [GUESS_AFTER_MS, SLIM_PATIENCE_MS];
+    add(address, port, "NIC address", false, afterMs, patienceMs);
   }
   return places.slice(0, MAX_DIRECT_ENDPOINTS);
 }

@@ -10,8 +10,8 @@ import type { AnswerBody } from "../wire/signal-message.ts";
 import type { SignalRelay } from "../wire/signal-relay.ts";
 import { pause } from "./pause.ts";
 import type { Note } from "./race.ts";
-import { addressesOf, familyFor, RELAY_CALL_TIMEOUT_MS, type RelaySetting } from "./relay.ts";
-import { callRelay, refuseRelay } from "./relay-call.ts";
+import { addressesOf, familyFor, fitting, RELAY_CALL_TIMEOUT_MS, type RelaySetting } from "./relay.ts";
+import { callWays, firstOf, refuseRelay } from "./relay-call.ts";
 import { holdRelay, type RelayedPath } from "./relay-hold.ts";
 
 /** At a time, for one peer and for all. */
@@ -106,7 +106,7 @@ export class RelayAnswers {
     }
     reply({ accepted: true });
     note("connecting", `to ${formatEndpoint(at)}, the peer's relay`);
-    const path = await callRelay(world, {
+    const ways = callWays(world, {
       at,
       transport,
       credentials,
@@ -118,8 +118,13 @@ export class RelayAnswers {
       signal,
       note,
     });
-    note("accepted", path.stream.cipher);
-    await accepted({ ...path, via: `turn-${link}` });
+    // The peer greets on one of them, and closes the others.
+    const greeted = ways.map(async (way) => {
+      const path = await way;
+      note("accepted", path.stream.cipher);
+      await accepted({ ...path, via: `turn-${link}` });
+    });
+    await firstOf(greeted, () => undefined);
   }
 
   #cannotCome(transport: "tcp" | "udp"): string | undefined {
@@ -143,17 +148,22 @@ export class RelayAnswers {
       .open(transport, familyFor(peer))
       .catch((thrown: unknown) => toP2pdError(thrown));
     if (opened instanceof P2pdError) return refuse(`its TURN servers do not serve: ${opened.message}`);
-    const held = await holdRelay(world, opened, { transport, credentials, peerKey, note });
+    const link = opened.link.transport;
+    const greeted = Promise.withResolvers<void>();
+    const accept = (path: RelayedPath): void => {
+      note("accepted", path.stream.cipher);
+      // One that the peer closes in place of greeting on it is not the last.
+      accepted({ ...path, via: `turn-${link}` }).then(greeted.resolve, () => undefined);
+    };
+    const held = await holdRelay(world, opened, { transport, credentials, peerKey, note, accept });
     try {
       if (signal.aborted) return;
       note("allocated", formatEndpoint(held.at));
       held.permit(addressesOf(peer, held.at));
-      underWay.permit = (ips) => held.permit(ips);
-      const link = opened.link.transport;
+      underWay.permit = (ips) => held.permit(fitting(ips, held.at));
       reply({ accepted: true, relay: { transport, link, at: held.at } });
-      const path = await Promise.race([held.arrived, tooLate(this.#setting, signal)]);
-      note("accepted", path.stream.cipher);
-      await accepted({ ...path, via: `turn-${link}` });
+      const ended = held.arrived.then(() => greeted.promise);
+      await Promise.race([ended, tooLate(this.#setting, signal)]);
     } finally {
       held.close();
     }

@@ -32,6 +32,8 @@ export interface CallRelayOptions {
 
 /** So long the plain way has the field. */
 const OWN_AFTER_MS = 1000;
+/** What the signal by which the other side lets us in takes. */
+const LET_IN_MS = 150;
 const LOOPBACK = "127.0.0.1";
 
 /**
@@ -60,53 +62,67 @@ export function refuseRelay(at: Endpoint, peer: Address, own: OwnNetworks): stri
     : `the relayed address ${formatEndpoint(at)} is ${scope}, and in no network of both`;
 }
 
-/** The first path that proves the peer's key. Rejects with all reasons. */
-export async function callRelay(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+/**
+ * The ways to the relayed address; each settles with a path on which the peer has proved its key, or with its reason.
+ * Who gives up those that are not wanted fires `signal`.
+ */
+export function callWays(world: World, options: CallRelayOptions): readonly Promise<RelayedPath>[] {
   const { signal, note, source } = options;
-  const losing = new AbortController();
-  const stop = (): void => losing.abort();
-  signal.addEventListener("abort", stop, { once: true });
-  if (signal.aborted) stop();
   const failed = new AbortController();
-  let isOver = false;
-  const reasons: string[] = [];
   const attempt = async (what: string, run: () => Promise<RelayedPath>): Promise<RelayedPath> => {
     try {
-      const path = await run();
-      if (!isOver) return path;
-      path.stream.abort(new P2pdError("aborted", "another path was faster"));
-      throw new P2pdError("aborted", "another path was faster");
+      return await run();
     } catch (thrown) {
-      const error = toP2pdError(thrown, "connect-failed");
-      if (error.code !== "aborted") {
-        note("failed", `${what}: ${error.message}`);
-        reasons.push(`${what}: ${error.message}`);
-      }
-      throw error;
+      const { code, message, detail } = toP2pdError(thrown, "connect-failed");
+      if (code !== "aborted") note("failed", `${what}: ${message}`);
+      throw new P2pdError(code, `${what}: ${message}`, detail, { cause: thrown });
     }
   };
-  const limited = { ...options, signal: losing.signal };
-  const plain = attempt("to the relayed address", () => callPlainly(world, limited)).finally(() =>
-    failed.abort(),
-  );
-  const ways = [plain];
-  if (source.isAny) {
-    ways.push(
-      attempt("from a relay of our own", async () => {
-        await pauseUntil(world, failed.signal, losing.signal);
-        return callFromOwn(world, limited);
-      }),
-    );
-  }
+  const plain = attempt("to the relayed address", () => callPlainly(world, options));
+  plain.catch(() => failed.abort());
+  if (!source.isAny) return [plain];
+  const own = attempt("from a relay of our own", async () => {
+    await pauseUntil(world, failed.signal, signal);
+    return callFromOwn(world, options);
+  });
+  return [plain, own];
+}
+
+/** The first path. Rejects with all reasons. */
+export async function callRelay(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+  const losing = new AbortController();
+  const stop = (): void => losing.abort();
+  options.signal.addEventListener("abort", stop, { once: true });
+  if (options.signal.aborted) stop();
+  const ways = callWays(world, { ...options, signal: losing.signal });
   try {
-    return await Promise.any(ways);
-  } catch {
-    if (signal.aborted) throw new P2pdError("aborted", "opening was given up");
-    throw new P2pdError("connect-failed", reasons.join("; "));
+    return await firstOf(ways, (path) => {
+      path.stream.abort(new P2pdError("aborted", "another path was faster"));
+    });
   } finally {
-    isOver = true;
-    signal.removeEventListener("abort", stop);
+    options.signal.removeEventListener("abort", stop);
     stop();
+  }
+}
+
+/** The first that succeeds; what else comes is given to `rest`. Rejects with all reasons, or with `aborted`. */
+export async function firstOf<T>(ways: readonly Promise<T>[], rest: (one: T) => void): Promise<T> {
+  try {
+    const first = await Promise.any(ways);
+    for (const way of ways) {
+      way.then(
+        (one) => {
+          if (one !== first) rest(one);
+        },
+        () => undefined,
+      );
+    }
+    return first;
+  } catch (thrown) {
+    const errors = (thrown as AggregateError).errors.map((error: unknown) => toP2pdError(error));
+    if (errors.every(({ code }) => code === "aborted"))
+      throw new P2pdError("aborted", "opening was given up");
+    throw new P2pdError("connect-failed", errors.map(({ message }) => message).join("; "));
   }
 }
 
@@ -145,6 +161,8 @@ async function callFromOwn(world: World, options: CallRelayOptions): Promise<Rel
     const ips = turn.relayed.map(({ ip }) => ip);
     note("allocated", `a relay of our own, ${ips.join(", ")}, to come from`);
     comesFrom(ips);
+    // On one server we are let in beforehand; on another not before the signal has told of us.
+    if (!ips.includes(at.ip)) await pause(world, LET_IN_MS, signal);
     return await (transport === "tcp" ? callTcp(world, turn, options) : callUdp(world, turn, options));
   } catch (thrown) {
     void turn.close();

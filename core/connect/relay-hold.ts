@@ -5,7 +5,7 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, type Family, familyOf, formatEndpoint } from "../ip.ts";
-import type { Credentials, QuicPath, SecureStream, World } from "../net/world.ts";
+import type { Credentials, SecureStream, World } from "../net/world.ts";
 import type { OpenTurn } from "../turn/open-turn.ts";
 import { ownPath } from "./owned-path.ts";
 import type { Note } from "./race.ts";
@@ -31,12 +31,14 @@ export interface HoldOptions {
   /** Compressed key that the peer must prove. */
   readonly peerKey: Uint8Array;
   readonly note: Note;
+  /** Receives each path of the peer, which chooses among them; absent: the first is taken, and others are closed. */
+  readonly accept?: (path: RelayedPath) => void;
 }
 
 export interface HeldRelay {
   /** The relayed address. */
   readonly at: Endpoint;
-  /** Resolves with the path of the peer, which owns the allocation from then on; rejects when the allocation ends. */
+  /** Resolves with the first path of the peer; rejects when the allocation ends. The allocation lasts as long as paths. */
   readonly arrived: Promise<RelayedPath>;
   /** Lets the peer in from these addresses. */
   permit(ips: readonly string[]): void;
@@ -44,33 +46,72 @@ export interface HeldRelay {
   close(): void;
 }
 
-/** Peers that connect to a TCP allocation at a time, before one of them has proved its key. */
-const MAX_STRANGERS = 4;
+/** Paths of the peer at a time, those included that have not proved its key. */
+const MAX_PATHS = 4;
+/** Addresses that are let in. */
+const MAX_PERMITTED = 24;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const LOOPBACK = "127.0.0.1";
 
+/** What both carriers share. */
+interface Setting {
+  readonly world: World;
+  readonly turn: OpenTurn;
+  readonly options: HoldOptions;
+  /** A path on which the peer has proved its key. */
+  readonly take: (stream: SecureStream, transport: "tcp" | "udp", rttMs: number, remote: Endpoint) => void;
+  /** Whether there are so many paths that no more are let in. */
+  readonly isFull: () => boolean;
+  readonly ended: (error: P2pdError) => void;
+  readonly signal: AbortSignal;
+}
+
 /** Takes over `turn`. Rejects as `World.openQuic` does. */
 export async function holdRelay(world: World, turn: OpenTurn, options: HoldOptions): Promise<HeldRelay> {
-  const { note, transport } = options;
+  const { note, transport, accept } = options;
   const [at] = turn.relayed as [Endpoint];
   const { promise: arrived, resolve, reject } = Promise.withResolvers<RelayedPath>();
   arrived.catch(() => undefined);
   const stopping = new AbortController();
+  const standing = new Set<SecureStream>();
   let isTaken = false;
-  const take = (path: RelayedPath): void => {
-    if (isTaken || stopping.signal.aborted) {
-      path.stream.abort(new P2pdError("aborted", "another path was faster"));
+  let release = (): void => undefined;
+
+  const take: Setting["take"] = (bare, by, rttMs, remote) => {
+    if (stopping.signal.aborted || (isTaken && accept === undefined)) {
+      bare.abort(new P2pdError("aborted", "another path was faster"));
       return;
     }
     isTaken = true;
+    standing.add(bare);
+    const below = {
+      close(): void {
+        standing.delete(bare);
+        if (standing.size === 0) release();
+      },
+    };
+    const stream = ownPath(world.time, bare, below, { local: turn.link.local, remote });
+    const path = { stream, transport: by, rttMs };
     resolve(path);
+    accept?.(path);
   };
-  const fail = (error: P2pdError): void => {
+  const stop = (error: P2pdError): void => {
     stopping.abort();
     reject(error);
   };
-  const setting = { world, turn, options, take, fail, signal: stopping.signal };
-  const below = transport === "tcp" ? holdTcp(setting) : await holdUdp(setting);
+  const setting: Setting = {
+    world,
+    turn,
+    options,
+    take,
+    isFull: () => standing.size >= (accept === undefined ? 1 : MAX_PATHS),
+    ended(error) {
+      for (const stream of standing) stream.abort(error);
+      stop(error);
+    },
+    signal: stopping.signal,
+  };
+  release = transport === "tcp" ? holdTcp(setting) : await holdUdp(setting);
   const asked = new Set<string>();
   return {
     at,
@@ -85,44 +126,28 @@ export async function holdRelay(world: World, turn: OpenTurn, options: HoldOptio
       }
     },
     close() {
-      if (isTaken) return;
-      fail(new P2pdError("aborted", "opening was given up"));
-      below.close();
+      stop(new P2pdError("aborted", "opening was given up"));
+      if (standing.size === 0) release();
     },
   };
 }
 
-/** Addresses that are let in. */
-const MAX_PERMITTED = 24;
-
-interface Setting {
-  readonly world: World;
-  readonly turn: OpenTurn;
-  readonly options: HoldOptions;
-  readonly take: (path: RelayedPath) => void;
-  readonly fail: (error: P2pdError) => void;
-  readonly signal: AbortSignal;
-}
-
-function holdTcp({ world, turn, options, take, fail, signal }: Setting): { close(): void } {
+/** Returns how to end it. */
+function holdTcp({ world, turn, options, take, isFull, ended, signal }: Setting): () => void {
   const { credentials, peerKey, note } = options;
   let strangers = 0;
-  let standing: SecureStream | undefined;
-  const below = { close: (): void => void turn.close() };
   const receive = async (id: number, peer: Endpoint): Promise<void> => {
     const began = world.time.now();
     const raw = await turn.accept(id, peer);
     note("connected", `from ${formatEndpoint(peer)}`);
     const limits = { timeoutMs: HANDSHAKE_TIMEOUT_MS, signal };
     const secured = await world.secure(raw, { role: "server", credentials, expectedKey: peerKey, ...limits });
-    const stream = ownPath(world.time, secured, below, { local: turn.link.local });
-    standing ??= secured;
-    take({ stream, transport: "tcp", rttMs: world.time.now() - began });
+    take(secured, "tcp", world.time.now() - began, peer);
   };
   turn.attach({
     message: () => undefined,
     attempt(id, peer) {
-      if (strangers >= MAX_STRANGERS || signal.aborted || standing !== undefined) return;
+      if (strangers >= MAX_PATHS || signal.aborted || isFull()) return;
       strangers++;
       receive(id, peer)
         .catch((thrown: unknown) => {
@@ -130,17 +155,14 @@ function holdTcp({ world, turn, options, take, fail, signal }: Setting): { close
         })
         .finally(() => strangers--);
     },
-    closed(error) {
-      standing?.abort(error);
-      fail(error);
-    },
+    closed: ended,
   });
-  return below;
+  return () => void turn.close();
 }
 
-async function holdUdp({ world, turn, options, take, fail }: Setting): Promise<{ close(): void }> {
+/** Returns how to end it. */
+async function holdUdp({ world, turn, options, take, isFull, ended }: Setting): Promise<() => void> {
   const { credentials, peerKey, note } = options;
-  let standing: QuicPath | undefined;
   let beganAt: number | undefined;
   if (world.openQuic === undefined) throw new P2pdError("unsupported", "this node has no QUIC");
   const endpoint = await world.openQuic({
@@ -150,33 +172,21 @@ async function holdUdp({ world, turn, options, take, fail }: Setting): Promise<{
       if (Buffer.compare(path.peerKey, peerKey) !== 0) {
         note("turned away", "whoever came to the relay proved another key");
         path.abort(new P2pdError("peer-key", "not the peer that was asked"));
-        return;
+      } else if (isFull()) path.abort(new P2pdError("aborted", "another path was faster"));
+      else {
+        const now = world.time.now();
+        take(path, "udp", now - (beganAt ?? now), bridge.peerAt(path.remote) ?? path.remote);
       }
-      if (standing !== undefined) return path.abort(new P2pdError("aborted", "another path was faster"));
-      standing = path;
-      const remote = bridge.peerAt(path.remote) ?? path.remote;
-      const stream = ownPath(world.time, path, below, { local: turn.link.local, remote });
-      take({ stream, transport: "udp", rttMs: world.time.now() - (beganAt ?? world.time.now()) });
     },
   });
-  const bridge = new RelayBridge(
-    world,
-    turn,
-    () => {
-      beganAt ??= world.time.now();
-      return endpoint.local;
-    },
-    (error) => {
-      standing?.abort(error);
-      fail(error);
-    },
-  );
-  const below = {
-    close(): void {
-      bridge.close();
-      void endpoint.close();
-      void turn.close();
-    },
+  const inner = (): Endpoint => {
+    beganAt ??= world.time.now();
+    return endpoint.local;
   };
-  return below;
+  const bridge = new RelayBridge(world, turn, inner, ended);
+  return () => {
+    bridge.close();
+    void endpoint.close();
+    void turn.close();
+  };
 }

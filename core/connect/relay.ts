@@ -119,7 +119,7 @@ async function byTheirs(
   transport: "tcp" | "udp",
   context: AttemptContext,
 ): Promise<Path> {
-  const { world, source, peer, credentials, peerKey, quic, own, signaling } = options;
+  const { world, source, peer, credentials, peerKey, quic, own, isUdpBlocked, signaling } = options;
   const { note } = context;
   const request = randomWord(world);
   let isAsked = true;
@@ -135,7 +135,7 @@ async function byTheirs(
       transport,
       credentials,
       peerKey,
-      quic: quic(),
+      quic: isUdpBlocked() ? undefined : quic(),
       source,
       comesFrom: (ips) => {
         const { id, brokers } = peer();
@@ -236,9 +236,13 @@ async function unlessAborted(opening: Promise<OpenTurn>, signal: AbortSignal): P
   }
 }
 
-/** Of the relayed address: one that the peer has, IPv4 before IPv6. */
+/** Of the relayed address: one with which the peer reaches the internet, IPv4 before IPv6. */
 export function familyFor({ nics }: Address): Family {
-  return nics.length === 0 || nics.some(({ family }) => family === 4) ? 4 : 6;
+  const outside = nics.filter(
+    ({ external, address }) => external !== undefined || scopeOf(address) === "public",
+  );
+  const known = outside.length > 0 ? outside : nics;
+  return known.length === 0 || known.some(({ family }) => family === 4) ? 4 : 6;
 }
 
 /** From where the peer may come to a relayed address, a relay of its own on the same server included. */
@@ -248,7 +252,7 @@ export function addressesOf({ nics }: Address, at: Endpoint): readonly string[] 
 }
 
 /** Servers refuse what is not public, unless they are in such a network themselves. */
-function fitting(ips: readonly string[], at: Endpoint): readonly string[] {
+export function fitting(ips: readonly string[], at: Endpoint): readonly string[] {
   const isPrivate = scopeOf(at.ip) !== "public";
   return [...new Set(ips)].filter((ip) => isPrivate || scopeOf(ip) === "public");
 }

@@ -2,7 +2,7 @@
  * The control streams of a QUIC path, one in each direction: how many octets of the peer's stream the receiver has
  * taken, and at last that all of it has come. Each message begins with one number of 8 octets, big-endian:
  *
- *   0 … 2^53-1   octets taken since the path began; it never falls
+ *   0 … 2^53-1   octets taken since the path began; it never falls, and is told again on a path that is silent
  *   2^64-2       first message alone: the listener's challenge follows, or the caller's answer (`quic-challenge.ts`)
  *   2^64-1       everything up to the end of the stream has been received; the last message
  */

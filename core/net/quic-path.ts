@@ -21,6 +21,9 @@ const PIECE = 64 * 1024;
 /** Octets that may be on their way or held for a receiver that has not taken them. Part of the protocol. */
 const WINDOW = 8 * 1024 * 1024;
 
+/** The runtime ends a session on whose streams nothing has moved for 60 s, whatever PINGs and datagrams go to and fro. */
+const SIGN_EVERY_MS = 25_000;
+
 export interface PathParts {
   readonly session: QuicSession;
   readonly stream: QuicStream;
@@ -170,9 +173,14 @@ export function createQuicPath(parts: PathParts): QuicPath {
     queueMicrotask(() => handlers?.close(failure));
   };
 
+  const finish = (): void => {
+    over = true;
+    clearInterval(signs);
+  };
+
   const lose = (thrown: unknown): void => {
     if (over) return;
-    over = true;
+    finish();
     failure = sessionError(thrown, what);
     held = [];
     queue = [];
@@ -183,7 +191,7 @@ export function createQuicPath(parts: PathParts): QuicPath {
 
   const closeIfDone = (): void => {
     if (over || !peerEnded || !allReceived) return;
-    over = true;
+    finish();
     closeWhenOpened(session, "done");
     guarded(deliver);
   };
@@ -204,6 +212,14 @@ export function createQuicPath(parts: PathParts): QuicPath {
     broken: () => lose(brokenControl()),
   };
   const control = createQuicControl(session, controlHandlers, parts.control);
+  /** Octets both ways when the last sign was due. */
+  let movedBefore = 0;
+  const signs = setInterval(() => {
+    const moved = sent + received;
+    if (moved === movedBefore && !peerEnded) control.tellTaken(told);
+    movedBefore = moved;
+  }, SIGN_EVERY_MS);
+  signs.unref();
   const brokenControl = (): P2pdError =>
     new P2pdError("protocol", `${what}: the peer's control stream makes no sense`);
 

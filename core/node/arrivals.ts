@@ -11,14 +11,15 @@ import { AcceptQueue } from "./accept-queue.ts";
 import type { Channel } from "./channel.ts";
 import type { Connections } from "./connections.ts";
 import type { Origin } from "./describe-connection.ts";
-import { channelOf } from "./datagram-channel.ts";
+import { channelOf, type Mode } from "./datagram-channel.ts";
 import { answerEcho, echoUntilTaken } from "./echo-answer.ts";
 import { idOfKey } from "./identity.ts";
-import type { Connection, NodeEvent } from "./node-api.ts";
+import type { Connection, NodeEvent, OpenOptions } from "./node-api.ts";
 import { type Arrival, type Opening, part, readOpening } from "./opening.ts";
 import { Pipe } from "./pipe.ts";
 import type { Services } from "./services.ts";
 import { Session } from "./session.ts";
+import type { SessionKeeping } from "./session-keeping.ts";
 
 /** Incoming connections that may wait to be taken. */
 const ACCEPT_LIMIT = 256;
@@ -29,6 +30,9 @@ export interface ArrivalsOptions {
   readonly id: string;
   readonly services: Services;
   readonly connections: Connections;
+  readonly keeping: SessionKeeping;
+  /** How long a lost path of what peers began is replaced, in milliseconds. */
+  readonly resumeForMs: number;
   /** Makes a connection of a session and puts it under its reserved name. */
   readonly put: (pipe: Pipe, origin: Origin) => Connection;
   readonly emit: (event: NodeEvent["event"], data: NodeEvent["data"]) => void;
@@ -74,6 +78,7 @@ export class Arrivals {
   /** A peer has said what it wants on a path. */
   opened(opening: Opening, arrival: Arrival): void {
     if (opening.type === "hello") this.#greeted(opening.hello, arrival);
+    else if (opening.type === "resume") this.#options.keeping.resume(arrival.path, opening.resume);
     else this.#refuse(arrival.path, `${opening.type.toUpperCase()} came where a greeting was due`);
   }
 
@@ -91,6 +96,7 @@ export class Arrivals {
     const channel = channelOf(session, mode);
     if (channel === undefined) return;
     const peerId = idOfKey(path.stream.peerKey);
+    if (peerId !== this.#options.id && !this.#keep(session, peerId, mode)) return;
     if (service !== undefined) {
       this.#serve(session);
       void this.#options.services.serve(session, channel, service, peerId);
@@ -101,6 +107,15 @@ export class Arrivals {
     } else {
       this.#incoming(session, channel, peerId, arrival);
     }
+  }
+
+  /** False: refused, as the peer has a session of that name already. */
+  #keep(session: Session, peerId: string, mode: Mode): boolean {
+    const { keeping, resumeForMs } = this.#options;
+    const options: OpenOptions = mode === "datagrams" ? { transport: "udp" } : {};
+    const isNew = keeping.keep(session, { peerId, resumeForMs, target: { id: peerId }, options });
+    if (!isNew) session.refuse({ code: "protocol", text: "a session of that name exists" });
+    return isNew;
   }
 
   #refuse({ stream }: Path, text: string): void {

@@ -215,6 +215,14 @@ export const CONFIG_KEYS: { readonly [Name in ConfigName]-?: ConfigKey } = {
     example: "1500",
     help: "milliseconds of search before the relay begins beside it",
   },
+  resumeForMs: {
+    shape: "integer",
+    schema: integer(0, 86_400_000),
+    fallback: 60_000,
+    expects: "milliseconds, 0 to 86400000",
+    example: "60000",
+    help: "milliseconds that a lost path of a connection is replaced in; 0: it is the end",
+  },
   logLevel: {
     shape: "text",
     schema: { enum: LOG_LEVELS },

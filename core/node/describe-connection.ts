@@ -17,7 +17,8 @@ export interface Origin {
   readonly peerId: string;
   /** When opening it began, as `Time.now()` told it. */
   readonly beganAt: number;
-  readonly timeline: readonly TimelineEntry[];
+  /** Grows with what becomes of the path. */
+  readonly timeline: TimelineEntry[];
   /** Of the punches that opening took; absent where there was none. */
   readonly cost?: PunchCost | undefined;
   readonly service?: string;

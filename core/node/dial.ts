@@ -30,7 +30,9 @@ export interface DialledSession {
   readonly session: Session;
   /** What its messages go by. */
   readonly channel: Channel;
-  readonly timeline: readonly TimelineEntry[];
+  /** Of a relayed path: see `Reached`. */
+  readonly later: Promise<Path> | undefined;
+  readonly timeline: TimelineEntry[];
   /** When it was asked for, as `Time.now()` told it. */
   readonly beganAt: number;
   /** Of its punches. */
@@ -71,13 +73,13 @@ const NEAR_DELAY_MS = 300;
 const LOOK_UP_DELAY_MS = 200;
 
 /** A path to the peer on which nothing has been said yet. */
-interface Reached {
+export interface Reached {
   readonly path: Path;
   /** Of a relayed path: the first direct one, if there will be one. Whoever takes it greets on it or closes it. */
   readonly later?: Promise<Path>;
   /** Ends the search for a later path; what comes all the same is closed. */
   readonly stop: () => void;
-  readonly timeline: readonly TimelineEntry[];
+  readonly timeline: TimelineEntry[];
   readonly beganAt: number;
   readonly note: NoteAttempt;
 }
@@ -98,14 +100,14 @@ export async function dial(
   const mode = options.transport === "udp" ? "datagrams" : undefined;
   const session = new Session({ role: "dialer", time: world.time, id, path, mode });
   void session.closed.then(stop);
-  later?.then(
-    (direct) => direct.stream.abort(new P2pdError("aborted", "the session stays on its relay")),
-    () => undefined,
-  );
   try {
     const channel = await greet(session, options.service, mode, note);
-    return { session, channel, timeline, beganAt, cost };
+    return { session, channel, later, timeline, beganAt, cost };
   } catch (thrown) {
+    later?.then(
+      ({ stream }) => stream.abort(),
+      () => undefined,
+    );
     const error = toP2pdError(thrown, "connect-failed");
     const detail = { ...error.detail, attempts: [], timeline };
     throw new P2pdError(error.code, failureText(error, []), detail, { cause: error });
@@ -113,7 +115,7 @@ export async function dial(
 }
 
 /** Runs the strategies until one has a path. Rejects like `dial`. */
-async function reach(context: DialContext, target: Target, options: OpenOptions): Promise<Reached> {
+export async function reach(context: DialContext, target: Target, options: OpenOptions): Promise<Reached> {
   const { time } = context.world;
   const beganAt = time.now();
   const deadline = beganAt + (options.timeoutMs ?? OPEN_TIMEOUT_MS);

@@ -119,7 +119,7 @@ function remove(path: string): void {
 function busy(directory: string, pid: number): P2pdError {
   return new P2pdError(
     "configuration",
-    `dataDir ${directory} is in use by the node of process ${pid}; end that, or give this node a directory of its own`,
+    `dataDir ${directory} is in use by the node of process ${pid}; end that, or give this node a directory of its own with dataDir (--data-dir, P2PD_DATA_DIR)`,
     { directory, pid },
   );
 }

@@ -19,6 +19,8 @@ export interface OpenOptions {
   readonly strategies?: readonly Strategy[];
   readonly relay?: RelayPolicy;
   readonly timeoutMs?: number;
+  /** How long another path is sought where one is lost, in milliseconds; by default as the node is configured. */
+  readonly resumeForMs?: number;
 }
 
 export interface TimelineEntry {
@@ -83,7 +85,7 @@ export interface PeerDescription {
 
 /** Something that `/p2p/events` tells. `data` is plain JSON. */
 export interface NodeEvent {
-  readonly event: "ready" | "incoming" | "opened" | "closed" | "network" | "status";
+  readonly event: "ready" | "incoming" | "opened" | "moved" | "closed" | "network" | "status";
   readonly data: Readonly<Record<string, unknown>>;
 }
 

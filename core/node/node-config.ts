@@ -47,5 +47,7 @@ export interface NodeConfig {
   readonly relay: RelayPolicy;
   /** When the relay begins beside a search that is still going on. */
   readonly relayAfterMs: number;
+  /** How long another path is sought for a connection that has lost its own; 0: not at all. */
+  readonly resumeForMs: number;
   readonly services?: readonly ServiceConfig[];
 }

@@ -9,10 +9,8 @@ import type { World } from "../net/world.ts";
 import { Arrivals } from "./arrivals.ts";
 import { Connections } from "./connections.ts";
 import { describeConnection, type Origin } from "./describe-connection.ts";
-import { type DialledSession, dial, type Target } from "./dial.ts";
 import { type Identity, openIdentity } from "./identity.ts";
 import { Listener } from "./listener.ts";
-import { endOnLostAddresses } from "./lost-addresses.ts";
 import type { NatReport } from "./nat-report.ts";
 import { NatWatch } from "./nat-watch.ts";
 import { Network } from "./network.ts";
@@ -26,14 +24,16 @@ import type {
   StatusPart,
 } from "./node-api.ts";
 import type { NodeConfig } from "./node-config.ts";
-import { composeAddress, loopbackAddress } from "./own-address.ts";
+import { Outgoing } from "./outgoing.ts";
+import { composeAddress } from "./own-address.ts";
+import { tellPathStory } from "./path-story.ts";
 import { Peers } from "./peers.ts";
-import { Pipe } from "./pipe.ts";
+import type { Pipe } from "./pipe.ts";
 import { PortMapping } from "./port-mapping.ts";
 import type { PortMappingReport } from "./port-mapping-report.ts";
 import { Punching } from "./punching.ts";
-import { resolveTarget } from "./resolve-target.ts";
 import { Services } from "./services.ts";
+import { SessionKeeping } from "./session-keeping.ts";
 import type { Signals } from "./signals.ts";
 import { startSignals } from "./start-signals.ts";
 
@@ -44,7 +44,6 @@ const CLOSE_WAIT_MS = 500;
 export class Node implements NodeApi {
   readonly version = manifest.version;
   readonly #world: World;
-  readonly #config: NodeConfig;
   readonly #identity: Identity;
   readonly #services: Services;
   readonly #peers: Peers;
@@ -52,7 +51,8 @@ export class Node implements NodeApi {
   readonly #arrivals: Arrivals;
   readonly #listeners = new Set<(event: NodeEvent) => void>();
   readonly #stopping = new AbortController();
-  readonly #opening = new Set<Promise<unknown>>();
+  readonly #keeping: SessionKeeping;
+  readonly #outgoing: Outgoing;
   #listener!: Listener;
   #network!: Network;
   #nat!: NatWatch;
@@ -63,7 +63,6 @@ export class Node implements NodeApi {
 
   private constructor(world: World, config: NodeConfig, identity: Identity) {
     this.#world = world;
-    this.#config = config;
     this.#identity = identity;
     this.#services = new Services(world);
     this.#peers = new Peers(config.dataDir);
@@ -74,11 +73,35 @@ export class Node implements NodeApi {
         reason: reason?.message ?? "",
       });
     });
+    this.#outgoing = new Outgoing({
+      world,
+      config,
+      identity,
+      connections: this.#connections,
+      peers: this.#peers,
+      stopping: this.#stopping.signal,
+      parts: () => ({
+        network: this.#network,
+        listener: this.#listener,
+        signals: this.#signals,
+        keeping: this.#keeping,
+        punching: this.#punching,
+      }),
+      put: (pipe, origin) => this.#put(pipe, origin),
+      emit: (event, data) => this.#emit(event, data),
+    });
+    this.#keeping = new SessionKeeping({
+      world,
+      reach: (target, options, signal) => this.#outgoing.reach(target, options, signal),
+      suspect: () => this.#signals.suspect(),
+    });
     this.#arrivals = new Arrivals({
       world,
       id: identity.id,
       services: this.#services,
       connections: this.#connections,
+      keeping: this.#keeping,
+      resumeForMs: config.resumeForMs,
       put: (pipe, origin) => this.#put(pipe, origin),
       emit: (event, data) => this.#emit(event, data),
     });
@@ -112,7 +135,7 @@ export class Node implements NodeApi {
           node.#nat.check();
           node.#portMapping.update();
           node.#networkChanged();
-          endOnLostAddresses(node.connections(), world.nics());
+          node.#keeping.networkChanged();
         },
       });
       node.#nat = new NatWatch(world, {
@@ -150,7 +173,10 @@ export class Node implements NodeApi {
         signal: node.#stopping.signal,
         tell: (brokers) => node.#emit("status", { ...brokers }),
       });
-      node.#signals.onBack(() => node.#portMapping.networkIsBack());
+      node.#signals.onBack(() => {
+        node.#portMapping.networkIsBack();
+        node.#keeping.networkBack();
+      });
       node.#signals.publish();
       node.#nat.check();
       node.#listener.hear();
@@ -216,40 +242,8 @@ export class Node implements NodeApi {
     return this.#portMapping.refresh();
   }
 
-  async open(name: string, target: string, options: OpenOptions = {}): Promise<Connection> {
-    this.#connections.reserve(name);
-    try {
-      this.#refuseWhenClosed();
-      const peer = this.#resolve(target);
-      const dialling = this.#dial(peer, options);
-      this.#opening.add(dialling);
-      const dialled = await dialling.finally(() => this.#opening.delete(dialling));
-      if (this.#stopping.signal.aborted) {
-        dialled.session.abort();
-        this.#refuseWhenClosed();
-      }
-      return this.#opened(name, peer.id, dialled, options.service);
-    } catch (error) {
-      this.#connections.cancel(name);
-      this.#refuseWhenClosed();
-      throw error;
-    }
-  }
-
-  #dial(peer: Target, options: OpenOptions): Promise<DialledSession> {
-    const context = {
-      world: this.#world,
-      identity: this.#identity,
-      signal: this.#stopping.signal,
-      strategies: this.#config.strategies,
-      externals: this.#network.externals,
-      relay: this.#config.relay,
-      relayAfterMs: this.#config.relayAfterMs,
-      quic: this.#listener.quic,
-      keepAliveMs: this.#punching.keepAliveMs,
-      signals: this.#signals,
-    };
-    return dial(context, peer, options);
+  open(name: string, target: string, options: OpenOptions = {}): Promise<Connection> {
+    return this.#outgoing.open(name, target, options);
   }
 
   connection(name: string): Connection {
@@ -318,14 +312,10 @@ export class Node implements NodeApi {
     this.#peers.delete(name);
   }
 
-  #addressOf(name: string): string | undefined {
-    const peer = this.#peers.get(name);
-    return peer?.address ?? peer?.id;
-  }
-
   async #stop(): Promise<void> {
     const reason = new P2pdError("closed", "the node was stopped");
     this.#stopping.abort();
+    this.#keeping.close();
     this.#network.close();
     this.#nat.close();
     this.#punching.close();
@@ -333,9 +323,9 @@ export class Node implements NodeApi {
     this.#listener.close();
     this.#arrivals.stopWaiting();
     const unmapped = this.#portMapping.close();
-    await Promise.allSettled(this.#opening);
+    await this.#outgoing.settled();
     await Promise.all([this.#connections.closeAll(reason), this.#arrivals.close(reason)]);
-    await Promise.all([this.#listener.free(), unmapped]);
+    await Promise.all([this.#listener.free(), unmapped, this.#signals.giveBack()]);
     this.#listeners.clear();
     this.#identity.release();
   }
@@ -344,33 +334,6 @@ export class Node implements NodeApi {
     this.#punching.update();
     this.#emit("network", { addr: this.address() });
     this.#signals.publish();
-  }
-
-  #refuseWhenClosed(): void {
-    if (this.#stopping.signal.aborted) throw new P2pdError("closed", "the node was stopped");
-  }
-
-  #resolve(target: string): Target {
-    return resolveTarget(target, {
-      // What an old line says of ourselves does not matter: we know where we listen.
-      own: () => loopbackAddress(this.id, this.#identity.machineId, this.#listener.has(4) ? 4 : 6, this.port),
-      peer: (name) => this.#addressOf(name),
-      names: () => this.peers().map(({ name }) => name),
-    });
-  }
-
-  #opened(name: string, peerId: string, dialled: DialledSession, service?: string): Connection {
-    const { channel, ...facts } = dialled;
-    const pipe = new Pipe(channel, { time: this.#world.time });
-    const connection = this.#put(pipe, {
-      ...facts,
-      name,
-      direction: "out",
-      peerId,
-      ...(service === undefined ? {} : { service }),
-    });
-    this.#emit("opened", { name, peer: peerId, path: connection.path });
-    return connection;
   }
 
   #put(pipe: Pipe, origin: Origin): Connection {
@@ -382,6 +345,8 @@ export class Node implements NodeApi {
     };
     const connection = describeConnection(context, pipe, origin);
     this.#connections.put(connection);
+    const emit = this.#emit.bind(this);
+    this.#keeping.follow(origin.session, tellPathStory({ ...origin, time: this.#world.time, emit }));
     return connection;
   }
 

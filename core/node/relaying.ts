@@ -75,9 +75,9 @@ export class Relaying {
     this.#servers.check();
   }
 
-  /** Resolves when the servers have been given back what they gave. */
-  settled(): Promise<void> {
-    return this.#servers.settled();
+  /** Gives back what TURN servers gave; resolves when that is done, or after a second. */
+  giveBack(): Promise<void> {
+    return this.#servers.giveBack();
   }
 
   /** The attempts to reach a peer by a relay. */

@@ -230,6 +230,11 @@ export class Signals {
     return this.#options.punching()?.quietMs ?? 0;
   }
 
+  /** Gives back what TURN servers gave, when no connection needs it any more. */
+  giveBack(): Promise<void> {
+    return this.#options.relaying.giveBack();
+  }
+
   close(): void {
     this.#signaling?.close();
     this.#backListeners.clear();

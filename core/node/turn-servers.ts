@@ -34,6 +34,7 @@ interface Known {
 const TCP_AFTER_MS = 300;
 /** Names of servers are looked up again after this. */
 const LOOKED_UP_MS = 600_000;
+const GIVE_BACK_MS = 1000;
 
 export class TurnServers implements RelaySource {
   readonly #world: World;
@@ -41,7 +42,9 @@ export class TurnServers implements RelaySource {
   readonly #learnt = new Map<string, Signature>();
   readonly #known = new Map<TurnServer, Known>();
   readonly #names = new Map<string, { readonly atMs: number; readonly ips: readonly string[] }>();
+  /** What is being asked for, and what was given. */
   readonly #opening = new Set<Promise<unknown>>();
+  readonly #held = new Set<OpenTurn>();
 
   constructor(world: World, options: TurnServersOptions) {
     this.#world = world;
@@ -70,9 +73,16 @@ export class TurnServers implements RelaySource {
     return opening;
   }
 
-  /** Resolves when what was asked of servers has come to something: a node that goes leaves nothing on them. */
-  async settled(): Promise<void> {
-    await Promise.allSettled(this.#opening);
+  /** Gives back what servers gave, as far as that can be done in a second: a node that goes leaves nothing on them. */
+  async giveBack(): Promise<void> {
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = this.#world.time.after(GIVE_BACK_MS, resolve, { background: true });
+    const all = async (): Promise<void> => {
+      await Promise.allSettled(this.#opening);
+      await Promise.allSettled([...this.#held].map((turn) => turn.close()));
+    };
+    await Promise.race([all(), late]);
+    timer.cancel();
   }
 
   /** One part for each server, without its password. */
@@ -119,11 +129,23 @@ export class TurnServers implements RelaySource {
     const options = { relayed, families: [family], learnt: this.#learnt };
     try {
       const hows = tries.map(({ how }) => how);
-      return await openNearestTurn(world, hows, options, note);
+      return this.#hold(await openNearestTurn(world, hows, options, note));
     } catch (thrown) {
       const { code, message, detail } = toP2pdError(thrown);
       throw new P2pdError(code, `no TURN server relays: ${message}`, detail, { cause: thrown });
     }
+  }
+
+  #hold(turn: OpenTurn): OpenTurn {
+    const held: OpenTurn = {
+      ...turn,
+      close: () => {
+        this.#held.delete(held);
+        return turn.close();
+      },
+    };
+    this.#held.add(held);
+    return held;
   }
 
   /** By UDP and, where that may not pass, TCP beside it; TCP allocations need a connection. */

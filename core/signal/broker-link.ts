@@ -85,7 +85,7 @@ export interface BrokerLink {
   suspect(): void;
   /** As `suspect`, after a NIC changed: a connection by an address that is gone is given up, another try begins. */
   check(): void;
-  /** Tries at once where it waits: somebody needs the broker. */
+  /** Tries at once where it waits, or hangs in a hurry: somebody needs the broker, or the network is back. */
   wake(): void;
   status(): BrokerStatus;
   close(): void;
@@ -345,7 +345,8 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       tryNow();
     },
     wake() {
-      if (state === "waiting" && time.now() - triedMs >= TRY_AGAIN_MS) tryNow();
+      const isIdle = state === "waiting" || (state === "connecting" && current === undefined && isHurried());
+      if (isIdle && time.now() - triedMs >= TRY_AGAIN_MS) tryNow();
     },
     status() {
       const now = time.now();

@@ -7,7 +7,14 @@ import { P2pdError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { World } from "../net/world.ts";
 import type { AddressBroker } from "../wire/address.ts";
-import { encodeSignal, type SignalBody, type SignalMessage } from "../wire/signal-message.ts";
+import { decodeEnvelope, envelopeTagKey } from "../wire/signal-envelope.ts";
+import {
+  decodeSignal,
+  encodeSignal,
+  prepareSignals,
+  type SignalBody,
+  type SignalMessage,
+} from "../wire/signal-message.ts";
 import type { AddressRecord } from "../wire/signal-record.ts";
 import { createAddressRecords, type FetchOptions, type RecordCounters } from "./address-records.ts";
 import type { BrokerStatus } from "./broker-link.ts";
@@ -142,8 +149,7 @@ export function startSignaling(
       const isBack = met.has(link.name);
       met.add(link.name);
       if (!isBack) return;
-      // The others need not wait for their time either.
-      suspicion.raise();
+      links.wake();
       handlers.reconnected?.();
     },
     lost() {
@@ -206,12 +212,20 @@ export function startSignaling(
     else for (const name of via) links.named(name)?.publish(topic, envelope);
   }
 
-  /** Loads what sealing needs and seals once, so that the first signal does not wait for that. */
+  /** Loads what signals need, and seals and opens one, so that the first that counts does not wait for that. */
   function warmUp(): void {
     if (isWarm) return;
     isWarm = true;
     const text = encodeSignal({ v: 1, id: newMessageId(), at: 0, type: "ping" });
-    const once = async (): Promise<void> => void (await (await sealer()).seal(identity.publicKey, text));
+    const once = async (): Promise<void> => {
+      const sealing = await sealer();
+      const bytes = await sealing.seal(identity.publicKey, text);
+      const envelope = decodeEnvelope(bytes, envelopeTagKey(identity.publicKey));
+      const outer = typeof envelope === "string" ? undefined : await sealing.openOuter(envelope);
+      const inner = outer && (await sealing.openInner(outer));
+      if (inner !== undefined) decodeSignal(inner);
+      prepareSignals();
+    };
     once().catch((thrown: unknown) => log.error("signals cannot be sealed", { error: String(thrown) }));
   }
 

@@ -49,15 +49,16 @@ async function closeAll(world: World, log: Log, closers: readonly (() => Promise
 /** Tells what the node has learnt of its network, one line for each part that changed since the last call. */
 function progress(node: NodeApi, print: (line: string) => void): () => void {
   const told = new Map<string, string>();
-  const say = (what: string, text: string): void => {
-    if (told.get(what) !== text) print(`${what}: ${text}`);
-    told.set(what, text);
+  const say = (what: string, text: string, news = text): void => {
+    if (told.get(what) !== news) print(`${what}: ${text}`);
+    told.set(what, news);
   };
   return () => {
     for (const { part, state, detail } of node.status()) {
       // Counters, those of single brokers too, are for whoever asks, and what is off will not change.
       if (/^(incoming|signals|broker .*)$/.test(part)) continue;
-      if (state === "up" || state === "down") say(part, detail);
+      // How fast a TURN server was the last time is no news, whether it serves is.
+      if (state === "up" || state === "down") say(part, detail, part.startsWith("turn ") ? state : detail);
     }
     say("address", node.address());
   };

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import { INTERNET, parseRouterKind, twoHosts } from "../nat/topologies.ts";
-import { startLabInfra } from "./lab-infra.ts";
+import { type LabInfra, startLabInfra } from "./lab-infra.ts";
 import { type LabNode, startLabNode } from "./lab-node.ts";
 import { Lab } from "./laboratory.ts";
 
@@ -14,31 +14,45 @@ const PORT = "3478";
 
 describe.skipIf(!labEnabled)("p2pd infra", () => {
   test(
-    "two daemons with the line that it printed meet by id, and see where they are seen",
+    "two daemons with the line that it printed meet by id and by address, send and close, and see where they are seen",
     async () => {
       await using lab = await Lab.create(
         twoHosts(parseRouterKind("open-internet"), parseRouterKind("port-restricted/random")),
       );
-      for (const host of lab.hosts) {
-        await host.run(["ip", "-6", "addr", "flush", "dev", "eth0", "scope", "global"]);
-      }
-      const infra = await startLabInfra(lab);
-      const options = { brokers: [infra.flag("--mqtt-brokers")], stun: infra.flag("--stun-servers") };
-      const [alice, bob] = (await Promise.all(
-        ["alice", "bob"].map((host) => startLabNode(lab, host, options)),
-      )) as [LabNode, LabNode];
-      for (const node of [alice, bob]) {
-        await node.until("stun", "up");
-        await node.until("brokers", "up");
-      }
+      const { infra, alice, bob } = await threeTerminals(lab);
       expect(await bob.addr()).toContain(lab.router("b").publicIp4);
-      const opened = await alice.get(`/p2p/open/con/${bob.id}`);
-      expect(opened).toMatchObject({ error: 0, strategy: "reverse", peer: { id: bob.id } });
-      await alice.get("/p2p/send/con/ECHO%20hello");
-      expect(await alice.get("/p2p/recv/con?timeout=5")).toMatchObject({ data: "hello" });
+      expect(await told(alice, "open", "first", bob.id)).toMatch(/^first: (reverse|punch)\/(tcp|udp) to /);
+      expect(await told(bob, "open", "second", await alice.addr())).toMatch(/^second: direct\/(tcp|udp) to /);
+      for (const [node, name] of [
+        [alice, "first"],
+        [bob, "second"],
+      ] as const) {
+        await node.get(`/p2p/send/${name}/ECHO%20hello`);
+        expect(await node.get(`/p2p/recv/${name}?timeout=5`)).toMatchObject({ data: "hello" });
+        expect(await node.get(`/p2p/close/${name}`)).toMatchObject({ error: 0, closed: name });
+      }
       const status = await infra.status();
       expect(status).toMatchObject({ broker: { clients: 2 } });
       expect((status["turn"] as { bindings: number }).bindings).toBeGreaterThan(1);
+      await Promise.all([alice.stop(), bob.stop()]);
+      expect(await infra.stop()).toBe(0);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "two daemons with that line whose NATs let nothing direct through meet by its relay",
+    async () => {
+      const kind = parseRouterKind("symmetric/random");
+      await using lab = await Lab.create(twoHosts(kind, kind));
+      const { infra, alice, bob } = await threeTerminals(lab);
+      expect(await told(alice, "open", "first", bob.id)).toMatch(/^first: relay\/turn-(tcp|udp) to /);
+      await alice.get("/p2p/send/first/ECHO%20hello");
+      expect(await alice.get("/p2p/recv/first?timeout=5")).toMatchObject({ data: "hello" });
+      const { turn } = (await infra.status()) as { turn: { allocations: number; octetsToPeers: number } };
+      expect(turn.allocations).toBeGreaterThan(0);
+      expect(turn.octetsToPeers).toBeGreaterThan(0);
+      await Promise.all([alice.stop(), bob.stop()]);
       expect(await infra.stop()).toBe(0);
     },
     LIMIT_MS,
@@ -89,3 +103,26 @@ describe.skipIf(!labEnabled)("p2pd infra", () => {
     LIMIT_MS,
   );
 });
+
+/** Infra, and a daemon on each host that was started with nothing but its line. */
+async function threeTerminals(lab: Lab): Promise<{ infra: LabInfra; alice: LabNode; bob: LabNode }> {
+  for (const host of lab.hosts) {
+    await host.run(["ip", "-6", "addr", "flush", "dev", "eth0", "scope", "global"]);
+  }
+  const infra = await startLabInfra(lab);
+  const [alice, bob] = (await Promise.all(
+    ["alice", "bob"].map((host) => startLabNode(lab, host, { flags: infra.clientFlags })),
+  )) as [LabNode, LabNode];
+  for (const node of [alice, bob]) {
+    for (const part of ["stun", "nat", "brokers"]) await node.until(part, "up");
+  }
+  return { infra, alice, bob };
+}
+
+/** What a command of the program prints on the same host. */
+async function told(node: LabNode, ...command: readonly string[]): Promise<string> {
+  const child = node.start(command);
+  const output = await new Response(child.stdout).text();
+  expect(await child.exited).toBe(0);
+  return output;
+}

@@ -8,6 +8,8 @@ import { enterNamespace } from "./shell.ts";
 const PROGRAM = join(import.meta.dir, "../../index.ts");
 
 export interface LabInfra {
+  /** What follows `p2pd` in the printed line, for a shell. */
+  readonly clientFlags: string;
   /** The value of a flag in the printed line. */
   flag(name: string): string;
   status(): Promise<Record<string, unknown>>;
@@ -15,8 +17,8 @@ export interface LabInfra {
   stop(): Promise<number>;
 }
 
-/** On the addresses 16 and 17 of the internet. */
-export async function startLabInfra(lab: Lab): Promise<LabInfra> {
+/** On the addresses 16 and 17 of the internet; with whatever more it is told. */
+export async function startLabInfra(lab: Lab, more: readonly string[] = []): Promise<LabInfra> {
   const inside = enterNamespace(lab.internet);
   const ips = [INTERNET.serverIp4(16), INTERNET.serverIp4(17), INTERNET.serverIp6(16)].join(",");
   const child = Bun.spawn(
@@ -29,6 +31,7 @@ export async function startLabInfra(lab: Lab): Promise<LabInfra> {
       ips,
       "--data-dir",
       join(lab.directory, "infra"),
+      ...more,
     ],
     {
       stdout: "pipe",
@@ -44,6 +47,7 @@ export async function startLabInfra(lab: Lab): Promise<LabInfra> {
   }
   const words = line.split(" ");
   return {
+    clientFlags: line.slice("p2pd ".length),
     flag(name) {
       const value = words[words.indexOf(name) + 1]?.replaceAll("'", "").split(",")[0];
       if (value === undefined || value === "p2pd") throw new Error(`${name} is not in: ${line}`);

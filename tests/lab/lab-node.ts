@@ -34,6 +34,8 @@ export interface LabNodeOptions {
   /** Nodes with the same name are on one machine. */
   readonly machine?: string;
   readonly name?: string;
+  /** Flags as they are typed, quotes included: a shell reads them. */
+  readonly flags?: string;
   /** `direct,reverse`; every one unless given. */
   readonly strategies?: string;
   /** Settings of its environment. */
@@ -61,7 +63,8 @@ export async function startLabNode(lab: Lab, host: string, options: LabNodeOptio
   };
   const words = [process.execPath, PROGRAM];
   const asMachine = `[ -e /etc/machine-id ] || : > /etc/machine-id; mount --bind ${machineFile} /etc/machine-id && exec "$@"`;
-  const isolated = ["unshare", "--mount", "sh", "-c", asMachine, "sh", ...words];
+  const typed = ["sh", "-c", `exec "$@" ${options.flags ?? ""}`, "sh", ...words];
+  const isolated = ["unshare", "--mount", "sh", "-c", asMachine, "sh", ...typed];
   const daemon = lab.host(host).spawn(isolated, { env, cwd: directory });
   const lines = linesOf(daemon.stdout)[Symbol.asyncIterator]();
   const { value } = await lines.next();

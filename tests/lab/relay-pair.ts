@@ -14,14 +14,14 @@ export interface RelayServers {
   readonly turn: string;
 }
 
-/** Starts the servers; coturn with whatever more it is told. */
+/** Starts the servers; infra with whatever more it is told. */
 export async function startRelayServers(
   lab: Lab,
   by: LabServersBy,
-  coturnArguments: readonly string[] = [],
+  infraArguments: readonly string[] = [],
 ): Promise<RelayServers> {
   if (by === "infra") {
-    const infra = await startLabInfra(lab);
+    const infra = await startLabInfra(lab, infraArguments);
     return {
       brokers: [infra.flag("--mqtt-brokers")],
       stun: [16, 17].map((index) => `stun:${INTERNET.serverIp4(index)}:3478`).join(","),
@@ -29,7 +29,7 @@ export async function startRelayServers(
     };
   }
   const broker = await lab.servers.mosquitto(0);
-  const coturn = await lab.servers.coturn({ arguments: coturnArguments });
+  const coturn = await lab.servers.coturn();
   return {
     brokers: [`mqtt://${broker.endpoint.ip}:1883`],
     stun: `stun:${coturn.endpoint.ip}:3478,stun:${coturn.alternate.ip}:3478`,
@@ -39,7 +39,7 @@ export async function startRelayServers(
 
 export interface RelayPairOptions {
   readonly by?: LabServersBy;
-  readonly coturnArguments?: readonly string[];
+  readonly infraArguments?: readonly string[];
   /** What a node is configured with, from the servers' own line; "" for none. */
   readonly aliceTurn?: (turn: string) => string;
   readonly bobTurn?: (turn: string) => string;
@@ -59,10 +59,10 @@ const ONE_WAY_MS = 25;
 
 /** Without IPv6; 100 ms between the hosts, 50 ms to the servers. */
 export async function relayPair(a: string, b: string, options: RelayPairOptions = {}): Promise<RelayPair> {
-  const { by = "coturn", coturnArguments, strategies, env, before = [] } = options;
+  const { by = "coturn", infraArguments, strategies, env, before = [] } = options;
   const lab = await Lab.create(twoHosts(parseRouterKind(a), parseRouterKind(b)));
   try {
-    const servers = await startRelayServers(lab, by, coturnArguments);
+    const servers = await startRelayServers(lab, by, infraArguments);
     for (const host of lab.hosts) {
       await host.run(["ip", "-6", "addr", "flush", "dev", "eth0", "scope", "global"]);
       for (const command of before) {

@@ -1,5 +1,10 @@
 /** Daemons on real kernels that no direct path joins, relayed by coturn and by `p2pd infra`. */
-import { describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { makeTlsIdentity } from "../core/signal/tls-identity.ts";
+import { INTERNET } from "../nat/topologies.ts";
 import { median } from "./lab-node.ts";
 import { type LabServersBy, openAndEcho, relayPair, type RelayPairOptions } from "./relay-pair.ts";
 
@@ -61,3 +66,54 @@ for (const by of ["coturn", "infra"] as const satisfies readonly LabServersBy[])
     }
   });
 }
+
+/** Lets out what goes to a broker and to TCP port 443, and in what answers that. */
+const ONLY_443 = [
+  "nft add table inet shut",
+  "nft add chain inet shut out '{ type filter hook output priority 0; policy drop; }'",
+  "nft add rule inet shut out oif lo accept",
+  "nft add rule inet shut out tcp dport '{ 443, 1883 }' accept",
+  "nft add rule inet shut out ct state established accept",
+];
+
+describe.skipIf(!labEnabled)("where nothing but TCP to port 443 is let out, on both sides", () => {
+  const directory = mkdtempSync(join(tmpdir(), "p2pd-relay-"));
+  afterAll(() => rmSync(directory, { recursive: true }));
+  const [certificate, key] = [join(directory, "cert.pem"), join(directory, "key.pem")];
+  beforeAll(async () => {
+    const identity = makeTlsIdentity(INTERNET.serverIp4(16));
+    await Promise.all([Bun.write(certificate, identity.cert), Bun.write(key, identity.key)]);
+  });
+  const tls = ["--infra-tls-port", "443", "--infra-tls-certificate", certificate, "--infra-tls-key", key];
+  const overTls = (turn: string): string => `${turn.replace(/^turn:/, "turns:").replace(/:[0-9]+$/, "")}:443`;
+
+  for (const [link, infraArguments, toTurn] of [
+    ["tcp", ["--infra-port", "443"], overTcp],
+    ["tls", tls, overTls],
+  ] as const) {
+    for (const [query, transport] of [
+      ["", "udp"],
+      ["?transport=tcp", "tcp"],
+    ] as const) {
+      test(
+        `over ${link}, ${transport} runs from a relay of the one to a relay of the other`,
+        async () => {
+          await using pair = await relayPair("port-restricted/equal", "port-restricted/equal", {
+            by: "infra",
+            infraArguments,
+            aliceTurn: toTurn,
+            bobTurn: toTurn,
+            before: ONLY_443,
+            env: { NODE_EXTRA_CA_CERTS: certificate },
+          });
+          const { opened, ms, isEchoed } = await openAndEcho(pair, query);
+          console.log(`relay: only TCP 443, ${link}, ${transport}: ${Math.round(ms)} ms`);
+          if (opened["error"] !== 0) console.log(JSON.stringify(opened, undefined, 1));
+          expect(opened).toMatchObject({ error: 0, path: `relay/turn-${link}`, transport });
+          expect(isEchoed).toBe(true);
+        },
+        LIMIT_MS,
+      );
+    }
+  }
+});

@@ -25,6 +25,7 @@ beforeAll(async () => {
     strategies: ["direct"],
     relay: "never",
     relayAfterMs: 1500,
+    resumeForMs: 60_000,
   });
   api = await startApi(world, node, { apiHost: "127.0.0.1", apiPort: 0 });
 });

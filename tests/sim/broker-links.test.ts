@@ -110,6 +110,28 @@ simTest(
 );
 
 simTest(
+  "a broker that cuts every connection at once is not hurried to for longer than once",
+  SEEDS,
+  async (sim) => {
+    const { broker, signaling } = await site(sim);
+    const cutFor = async (ms: number): Promise<number> => {
+      const before = broker.accepted;
+      for (let passedMs = 0; passedMs < ms; passedMs += 50) {
+        broker.cut();
+        await sim.sleep(50);
+      }
+      return broker.accepted - before;
+    };
+    expect(await cutFor(HURRY_MS)).toBeLessThan(45);
+    expect(await cutFor(240_000)).toBeLessThan(50);
+    await sim.sleep(15_000);
+    expect(stateOf(signaling)).toBe("connected");
+    signaling.close();
+  },
+  { topology },
+);
+
+simTest(
   "a way that goes dead unseen is replaced by that of another NIC",
   SEEDS,
   async (sim) => {

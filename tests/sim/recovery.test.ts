@@ -95,6 +95,23 @@ describe.each(FAULTS)("$name", (fault) => {
   }, 60_000);
 });
 
+test("without a hint a request that nobody answers finds it out, and is answered in less than 2 s", async () => {
+  for (const seed of SEEDS.slice(0, 8)) {
+    await runSim({ seed, topology: behindRouter(0) }, async (sim) => {
+      const { alice, bob } = await site(sim);
+      await ask(bob, alice, 0);
+      // The brokers were heard a moment ago: no ping goes with what is sent.
+      sim.router("b").reboot();
+      const began = sim.scheduler.nowMs;
+      await ask(bob, alice, 1);
+      expect(sim.scheduler.nowMs - began).toBeWithin(1000, 2000);
+      expect(heard(alice)).toEqual([0, 1]);
+      alice.signaling.close();
+      bob.signaling.close();
+    });
+  }
+});
+
 /** Milliseconds from the network's return until the first broker hears the node. */
 async function recovery(fault: Fault, seed: number, loss: number): Promise<number> {
   let tookMs = 0;

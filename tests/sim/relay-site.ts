@@ -15,6 +15,8 @@ export interface MeetWithTurnOptions {
   /** Of both. */
   readonly config?: Partial<NodeConfig>;
   readonly bobConfig?: Partial<NodeConfig>;
+  /** Bob's server is another one than alice's. */
+  readonly isApart?: boolean;
   /** Servers that alice is configured with besides. */
   readonly more?: readonly TurnServer[];
   /** Of a second pair on the same network. */
@@ -25,19 +27,20 @@ export interface MeetWithTurnOptions {
 export async function meetWithTurn(
   sim: Simulation,
   options: MeetWithTurnOptions = {},
-): Promise<{ alice: SimNode; bob: SimNode; server: SimTurnServer }> {
-  const { config, bobConfig, turn, password, more = [], name: suffix = "" } = options;
+): Promise<{ alice: SimNode; bob: SimNode; server: SimTurnServer; servers: readonly SimTurnServer[] }> {
+  const { isApart = false, config, bobConfig, turn, password, more = [], name: suffix = "" } = options;
   const common = { ...(await startServers(sim, suffix)), ...config };
   const server = await startTurnServer(sim, `turn${suffix}`, { delayMs: 0, ...turn });
+  const other = isApart ? await startTurnServer(sim, `other${suffix}`, { delayMs: 0 }) : server;
   const links = { alice: "alice" in options ? options.alice : "udp", bob: options.bob };
   const start = (name: "alice" | "bob"): Promise<SimNode> => {
     const link = links[name];
-    const own = link === undefined ? [] : [server.at(link, password)];
+    const own = link === undefined ? [] : [(name === "bob" ? other : server).at(link, password)];
     const turnServers = name === "alice" ? [...own, ...more] : own;
     return startPuncher(sim, name, { ...common, ...(name === "bob" ? bobConfig : {}), turnServers });
   };
   const [alice, bob] = [await start("alice"), await start("bob")];
   await Promise.all([alice.node.nat(), bob.node.nat()]);
   await sim.sleep(3000);
-  return { alice, bob, server };
+  return { alice, bob, server, servers: [...new Set([server, other])] };
 }

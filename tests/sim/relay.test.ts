@@ -75,6 +75,27 @@ const CARRIERS: readonly (readonly [
     700,
   ],
   [
+    "from a relay of the called to one of the caller on the same server, where UDP cannot leave",
+    ["symmetric/random", "blocked/random"],
+    { alice: "udp", bob: "tcp", transport: "udp", config: ALONE },
+    "relay/turn-udp",
+    900,
+  ],
+  [
+    "from a relay of the called to one of the caller on another server, where UDP cannot leave",
+    ["symmetric/random", "blocked/random"],
+    { alice: "udp", bob: "tcp", isApart: true, transport: "udp", config: ALONE },
+    "relay/turn-udp",
+    900,
+  ],
+  [
+    "by the server of the called, where the caller's own is full",
+    ["symmetric/random", "symmetric/random"],
+    { alice: "udp", bob: "udp", isApart: true, turn: { allocations: 0 } },
+    "relay/turn-udp",
+    900,
+  ],
+  [
     "by the server of the called, where the caller has none",
     ["symmetric/random", "symmetric/random"],
     { alice: undefined, bob: "udp" },
@@ -96,7 +117,7 @@ for (const [what, [a, b], options, path, limitMs] of CARRIERS) {
     [1],
     async (sim) => {
       const { transport } = options;
-      const { alice, bob, server } = await meetWithTurn(sim, options);
+      const { alice, bob, servers } = await meetWithTurn(sim, options);
       const open = transport === undefined ? {} : { transport };
       const { connection, ms } = await timed(sim, alice, bob, open);
       console.log(`${what}: ${connection.path} (${connection.transport}) ${Math.round(ms)} ms`);
@@ -110,7 +131,7 @@ for (const [what, [a, b], options, path, limitMs] of CARRIERS) {
       }
       await alice.node.close("bob");
       await sim.sleep(5000);
-      expect(server.sockets.server.allocations.all.size).toBe(0);
+      for (const { sockets } of servers) expect(sockets.server.allocations.all.size).toBe(0);
       await Promise.all([alice.close(), bob.close()]);
     },
     topology(a, b),

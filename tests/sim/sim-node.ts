@@ -26,6 +26,7 @@ const QUIET: Omit<NodeConfig, "dataDir"> = {
   strategies: ["direct", "reverse", "punch", "relay"],
   relay: "last",
   relayAfterMs: 1500,
+  resumeForMs: 60_000,
 };
 
 /** Starts a node on `host` that asks nobody for anything, save what `config` says. */

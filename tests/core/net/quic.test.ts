@@ -281,7 +281,7 @@ describe("Connecting by QUIC", () => {
   });
 
   test.each([
-    ["both", 2000, 2000, 0, 2],
+    ["both", 2000, 2000, 0, 7],
     ["the caller", 100, 2000, 10, 60],
     ["the listener", 2000, 100, 10, 60],
   ] as const)(

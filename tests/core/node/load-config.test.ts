@@ -36,6 +36,7 @@ test("without any source the defaults stand, and they are the same that an embed
     strategies: ["direct", "reverse", "punch", "relay"],
     relay: "last",
     relayAfterMs: 1500,
+    resumeForMs: 60_000,
     turnServers: [],
     dataDir: join(home, ".local/state/p2pd"),
   });

@@ -27,6 +27,7 @@ function nodeConfig(overrides: Partial<NodeConfig> = {}): NodeConfig {
     strategies: ["direct", "reverse", "punch", "relay"],
     relay: "last",
     relayAfterMs: 1500,
+    resumeForMs: 60_000,
     ...overrides,
   };
 }
