@@ -113,6 +113,21 @@ simTest(
 );
 
 simTest(
+  "the status tells what a server relays over, before any open and whatever did not pass",
+  [1],
+  async (sim) => {
+    const { alice, bob } = await meetWithTurn(sim, { bob: "udp" });
+    await sim.sleep(10_000);
+    const partOfServer = ({ node }: SimNode) => node.status().find(({ part }) => part.startsWith("turn "));
+    expect(partOfServer(alice)).toMatchObject({ part: "turn 5.44.1.13:3478/udp", state: "up" });
+    expect(partOfServer(alice)?.detail).toContain("user user; relays over TCP, last allocated in ");
+    expect(partOfServer(bob)?.detail).toContain("relays over UDP");
+    await Promise.all([alice.close(), bob.close()]);
+  },
+  topology("blocked/random", "symmetric/random"),
+);
+
+simTest(
   "a wrong password is said in the failure and in the status, without the password",
   [1],
   async (sim) => {
