@@ -157,5 +157,5 @@ async function come(
 }
 
 function externalIp(sim: Simulation): string {
-  return sim.router("b").ipv4.externalIp as never;
+  return sim.router("b").ipv4.externalIp;
 }
