@@ -1,7 +1,8 @@
 /**
- * Whether a path still carries. Anything heard is a sign of life. While the peer owes an answer (to DATA, FIN or PING)
- * 0.3 s of silence are worth a PING, 0.4 s more a doubt (or two and three round trips), and four seconds are the end; a path with nothing to do is asked every 15 s, unless it has signs of life of its own. Pure: says what is due, and
- * when to look again, so that one lazy timer serves.
+ * Whether a path still carries. Anything heard is a sign of life. While the peer owes an answer (to DATA, FIN or PING), and
+ * once where its DATA falls silent, 0.3 s without a sign are worth a PING, 0.4 s more a doubt (or two and three round trips),
+ * and four seconds are the end. A path with nothing to do is asked every 15 s, unless it has signs of life of its own. Pure:
+ * says what is due, and when to look again, so that one lazy timer serves.
  */
 
 /** So long, or so many round trips where that is more, nothing is heard before PING; and then until there is doubt. */
@@ -27,6 +28,8 @@ export class PathWatch {
   /** Since when the peer owes an answer. */
   #owedSince: number | undefined;
   #pingedAt: number | undefined;
+  /** DATA came, and since then no silence that was asked about. */
+  #isFlowing = false;
   #isDoubted = false;
   #patienceMs = DEAD_AFTER_MS;
   #rttFrom: number | undefined;
@@ -63,6 +66,13 @@ export class PathWatch {
     this.#patienceMs = DEAD_AFTER_MS;
   }
 
+  /** DATA came. Returns when to look, if that is news. */
+  received(now: number): number | undefined {
+    if (this.#isFlowing) return undefined;
+    this.#isFlowing = true;
+    return now + this.#askMs;
+  }
+
   /** PONG came. */
   ponged(now: number): void {
     if (this.#rttFrom !== undefined) this.#rttMs = now - this.#rttFrom;
@@ -87,7 +97,7 @@ export class PathWatch {
   check(now: number): Due {
     const waitsSince = this.#pingedAt ?? this.#owedSince;
     if (waitsSince === undefined) {
-      const askAt = this.#heardAt + this.#idleMs;
+      const askAt = this.#heardAt + (this.#isFlowing ? this.#askMs : this.#idleMs);
       return now < askAt ? { act: "nothing", nextAt: askAt } : this.#ping(now, now + DEAD_AFTER_MS);
     }
     const silentSince = Math.max(this.#heardAt, this.#owedSince ?? waitsSince);
@@ -115,6 +125,7 @@ export class PathWatch {
 
   #ping(now: number, deadAt: number): Due {
     this.#pingedAt = now;
+    this.#isFlowing = false;
     this.#rttFrom ??= now;
     return { act: "ping", nextAt: Math.min(deadAt, now + this.#doubtMs) };
   }

@@ -52,7 +52,10 @@ export class SessionPath {
     this.#decoder = new FrameDecoder({
       control: (type, payload) => this.#control(type, payload),
       data: (bytes) => {
-        if (!this.#isLeft) handlers.data(bytes);
+        if (this.#isLeft) return;
+        handlers.data(bytes);
+        const lookAt = this.#watch.received(this.#time.now());
+        if (lookAt !== undefined && !this.#isLeft) this.#arm(lookAt);
       },
     });
   }

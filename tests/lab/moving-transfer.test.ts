@@ -26,8 +26,8 @@ describe.skipIf(!labEnabled)("a transfer goes on, nothing lost and nothing twice
         console.log(describeMove(moved));
         expect(moved.failure).toBeUndefined();
         expect(moved.isEqual).toBe(true);
-        const [before, after] = moved.paths;
-        if (move === "relay to direct") expect(before).toStartWith("relay/");
+        const [began, , after] = moved.paths;
+        if (move === "relay to direct") expect(began).toBe("relay");
         expect(after).not.toStartWith("relay/");
       },
       LIMIT_MS,

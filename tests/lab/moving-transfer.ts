@@ -30,8 +30,8 @@ export interface MovingTransfer {
   readonly seconds: number;
   /** From when the network was there again to the next octet at the receiver; where nothing was away, the longest silence. */
   readonly interruptedMs: number;
-  /** The connection's paths before and after. */
-  readonly paths: readonly [string, string];
+  /** The strategy that the connection began with, and its path before and after the change. */
+  readonly paths: readonly [began: string, before: string, after: string];
   readonly failure?: string;
 }
 
@@ -76,10 +76,10 @@ export async function transferMoving(move: Move, mover: Mover, load: Load): Prom
     receiver.stop();
   });
   await receiver.reached(CHANGE_AT * load.octets);
-  const before = await pathOf(alice);
+  const [beganWith, before] = await pathsOf(alice);
   const restoredAt = failure === undefined ? await change(lab, move, mover) : Date.now();
   await receiver.reached(0.999 * load.octets);
-  const after = await pathOf(alice);
+  const [, after] = await pathsOf(alice);
   const sum = await sending.catch(() => "");
   return {
     move,
@@ -87,7 +87,7 @@ export async function transferMoving(move: Move, mover: Mover, load: Load): Prom
     isEqual: sum.trim() === load.sha256,
     seconds: (performance.now() - began) / 1000,
     interruptedMs: interruption(receiver.silences, restoredAt),
-    paths: [before, after],
+    paths: [beganWith, before, after],
     ...(failure === undefined ? {} : { failure }),
   };
 }
@@ -102,7 +102,7 @@ export function describeMove({
   paths,
   failure = "",
 }: MovingTransfer): string {
-  const way = `${paths[0]} -> ${paths[1]}`;
+  const way = paths.join(" -> ");
   return `${move.padEnd(22)} ${mover.padEnd(5)} ${way.padEnd(36)} ${seconds.toFixed(1).padStart(5)} s, interrupted ${String(interruptedMs).padStart(5)} ms, SHA-256 ${isEqual ? "equal" : "DIFFERENT"} ${failure.slice(0, 300)}`.trimEnd();
 }
 
@@ -209,10 +209,14 @@ function interruption(silences: readonly (readonly [number, number])[], restored
   return Math.max(0, ...lengths);
 }
 
-/** Of the connection that the node has, `none` where there is none. */
-async function pathOf(node: LabNode): Promise<string> {
-  const { cons } = (await node.get("/p2p/cons")) as {
-    cons?: readonly { readonly path?: string }[];
-  };
-  return cons?.[0]?.path ?? "none";
+/** Of the connection that the node has: the strategy that it began with and its path now, `none` where there is none. */
+async function pathsOf(node: LabNode): Promise<readonly [string, string]> {
+  const { cons } = (await node.get("/p2p/cons")) as { cons?: readonly Listed[] };
+  const [{ path = "none", timeline = [] } = {}] = cons ?? [];
+  return [timeline.find(({ event }) => event === "greeted")?.strategy ?? "none", path];
+}
+
+interface Listed {
+  readonly path?: string;
+  readonly timeline?: readonly { readonly event: string; readonly strategy: string }[];
 }

@@ -3,7 +3,7 @@ import { IDLE_MS, PathWatch } from "../../../core/node/path-watch.ts";
 
 /** What happens at which millisecond; `look` is asked at exactly the time it is given. */
 type Step =
-  | readonly [at: number, event: "heard" | "owe" | "answered" | "probe"]
+  | readonly [at: number, event: "heard" | "data" | "owe" | "answered" | "probe"]
   | readonly [at: number, event: "look", act: string, nextAt: number];
 
 const NEVER = Number.POSITIVE_INFINITY;
@@ -44,6 +44,23 @@ const CASES: Readonly<Record<string, readonly Step[]>> = {
     [14_000, "owe"],
     [14_100, "look", "nothing", 14_300],
   ],
+  "DATA that falls silent is asked about once, and a path that answers is idle": [
+    [100, "heard"],
+    [100, "data"],
+    [250, "heard"],
+    [250, "data"],
+    [400, "look", "nothing", 550],
+    [550, "look", "ping", 950],
+    [600, "heard"],
+    [950, "look", "nothing", 15_600],
+  ],
+  "DATA that falls silent for good is doubted after 0.7 s": [
+    [100, "heard"],
+    [100, "data"],
+    [400, "look", "ping", 800],
+    [800, "look", "doubt", 4400],
+    [4400, "look", "dead", NEVER],
+  ],
   "once everything is acknowledged the path is idle again": [
     [100, "owe"],
     [200, "heard"],
@@ -76,6 +93,7 @@ describe("a watch", () => {
       for (const step of steps) {
         const [at, event] = step;
         if (event === "heard") watch.heard(at);
+        else if (event === "data") watch.received(at);
         else if (event === "owe") watch.owe(true, at);
         else if (event === "answered") watch.owe(false, at);
         else if (event === "probe") expect(watch.probe(at)).toEqual({ act: "ping", nextAt: at + 400 });
