@@ -4,7 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { P2pdError } from "../../core/errors.ts";
 import { median } from "./lab-node.ts";
-import { describeMove, makeLoad, MOVES, type MovingTransfer, transferMoving } from "./moving-transfer.ts";
+import {
+  describeMove,
+  makeLoad,
+  MOVES,
+  type MovingTransfer,
+  nameOf,
+  transferMoving,
+} from "./moving-transfer.ts";
 
 const MIB = 1024 * 1024;
 
@@ -12,9 +19,12 @@ const MIB = 1024 * 1024;
 export async function reportMoving(words: readonly string[], print: (line: string) => void): Promise<number> {
   const [runs = 1, mib = 500] = words.filter((word) => /^[1-9][0-9]{0,4}$/.test(word)).map(Number);
   const part = words.find((word) => !/^[0-9]+$/.test(word)) ?? "";
-  const moves = MOVES.filter((move) => move.includes(part));
+  const moves = MOVES.filter((move) => nameOf(move).includes(part));
   if (moves.length === 0)
-    throw new P2pdError("bad-argument", `no move contains "${part}"; there are ${MOVES.join(", ")}`);
+    throw new P2pdError(
+      "bad-argument",
+      `no move contains "${part}"; there are ${MOVES.map(nameOf).join(", ")}`,
+    );
   const file = join(tmpdir(), `p2pd-load-${process.pid}`);
   const done: MovingTransfer[] = [];
   try {
@@ -32,7 +42,7 @@ export async function reportMoving(words: readonly string[], print: (line: strin
   for (const move of moves)
     print(
       summary(
-        move,
+        nameOf(move),
         done.filter((one) => one.move === move),
       ),
     );

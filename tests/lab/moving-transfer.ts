@@ -11,8 +11,16 @@ import { Lab } from "./laboratory.ts";
 import { linesOf } from "./natbox-control.ts";
 import { command } from "./shell.ts";
 
-export const MOVES = ["relay to direct", "router reboots", "public address changes", "other NIC"] as const;
+const CHANGES = ["router reboots", "public address changes", "other NIC"] as const;
+
+/** What happens to a path over which protocol. Over TCP a relay is hardly sooner there than a punch. */
+export const MOVES = [
+  { what: "relay to direct", over: "udp" },
+  ...CHANGES.flatMap((what) => [{ what, over: "udp" } as const, { what, over: "tcp" } as const]),
+] as const;
 export type Move = (typeof MOVES)[number];
+
+export const nameOf = ({ what, over }: Move): string => `${what} over ${over}`;
 
 /** Octets to carry, in a file, with the sum that they must have. */
 export interface Load {
@@ -103,28 +111,27 @@ export function describeMove({
   failure = "",
 }: MovingTransfer): string {
   const way = paths.join(" -> ");
-  return `${move.padEnd(22)} ${mover.padEnd(5)} ${way.padEnd(36)} ${seconds.toFixed(1).padStart(5)} s, interrupted ${String(interruptedMs).padStart(5)} ms, SHA-256 ${isEqual ? "equal" : "DIFFERENT"} ${failure.slice(0, 300)}`.trimEnd();
+  return `${nameOf(move).padEnd(31)} ${mover.padEnd(5)} ${way.padEnd(36)} ${seconds.toFixed(1).padStart(5)} s, interrupted ${String(interruptedMs).padStart(5)} ms, SHA-256 ${isEqual ? "equal" : "DIFFERENT"} ${failure.slice(0, 300)}`.trimEnd();
 }
 
-function topologyOf(move: Move, mover: Mover): Topology {
+function topologyOf({ what, over }: Move, mover: Mover): Topology {
+  const filtered = over === "tcp" ? "blocked/random" : "port-restricted/random";
   // A search takes longer than a relay, and so comes behind it.
   const names =
-    move === "relay to direct"
-      ? ["symmetric/random", "port-restricted/equal"]
-      : ["port-restricted/random", "port-restricted/random"];
+    what === "relay to direct" ? ["symmetric/random", "port-restricted/equal"] : [filtered, filtered];
   const [a, b] = (mover === "alice" ? names : names.toReversed()).map(parseRouterKind);
   if (a === undefined || b === undefined) throw new Error("two routers have no names");
-  const second = parseRouterKind("port-restricted/random");
+  const second = parseRouterKind(filtered);
   const uplink = "internet";
   const nicsOf = (who: Mover): readonly string[] => {
     const first = who === "alice" ? "a" : "b";
-    return move === "other NIC" && who === mover ? [first, "other"] : [first];
+    return what === "other NIC" && who === mover ? [first, "other"] : [first];
   };
   return {
     routers: [
       { name: "a", nat: a, uplink },
       { name: "b", nat: b, uplink },
-      ...(move === "other NIC" ? [{ name: "other", nat: second, uplink }] : []),
+      ...(what === "other NIC" ? [{ name: "other", nat: second, uplink }] : []),
     ],
     hosts: [
       { name: "alice", nics: nicsOf("alice") },
@@ -136,7 +143,7 @@ function topologyOf(move: Move, mover: Mover): Topology {
 async function startNodes(lab: Lab, infra: LabInfra, move: Move): Promise<readonly [LabNode, LabNode]> {
   const env = {
     P2PD_TURN_SERVERS: infra.flag("--turn-servers"),
-    P2PD_RELAY: move === "relay to direct" ? "first" : "last",
+    P2PD_RELAY: move.what === "relay to direct" ? "first" : "last",
   };
   const options = { brokers: [infra.flag("--mqtt-brokers")], stun: infra.flag("--stun-servers"), env };
   const nodes = await Promise.all(["alice", "bob"].map((host) => startLabNode(lab, host, options)));
@@ -190,15 +197,15 @@ async function startReceiver(lab: Lab, node: LabNode): Promise<Receiver> {
 }
 
 /** Changes the network of the mover; when it was there again, by the wall clock. */
-async function change(lab: Lab, move: Move, mover: Mover): Promise<number> {
+async function change(lab: Lab, { what }: Move, mover: Mover): Promise<number> {
   const router = lab.router(mover === "alice" ? "a" : "b");
-  if (move === "router reboots") {
+  if (what === "router reboots") {
     await router.change({ link: { delayMs: ONE_WAY_MS, loss: 1 } });
     await Bun.sleep(AWAY_MS);
     await router.change({ link: { delayMs: ONE_WAY_MS, loss: 0 } });
-  } else if (move === "public address changes") {
+  } else if (what === "public address changes") {
     await router.setAddress(router.nextPublicIp4);
-  } else if (move === "other NIC") {
+  } else if (what === "other NIC") {
     await command(["ip", "-n", lab.host(mover).namespace, "link", "set", "eth0", "down"]);
   }
   return Date.now();
