@@ -209,6 +209,7 @@ async function runUdp(
   { role, peerKey, key, budget, cost, signal, note, accepted }: RunPlansOptions,
 ): Promise<PunchedPath> {
   const [part, other] = partsOf(role, plan);
+  const signMs = keepAliveMs(own.place);
   const { stream, candidate, rttMs, packets } = await punchUdp(world, {
     role,
     method: plan.method,
@@ -220,7 +221,7 @@ async function runUdp(
     gathered: own.udp as GatheredUdp,
     key,
     credentials,
-    keepAliveMs: keepAliveMs(own.place),
+    keepAliveMs: signMs,
     expectedKey: peerKey,
     budget,
     cost,
@@ -228,7 +229,8 @@ async function runUdp(
     note,
     accepted: (path) => accepted?.({ ...path, transport: "udp" }),
   });
-  note("punched", `${candidate}, ${packets} datagrams besides the handshake's`);
+  const signs = `a sign of life every ${signMs / 1000} s`;
+  note("punched", `${candidate}, ${packets} datagrams besides the handshake's; ${signs}`);
   return { stream, candidate, rttMs, transport: "udp" };
 }
 

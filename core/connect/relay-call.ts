@@ -2,7 +2,7 @@
  * The side of a relayed path that comes to the other's relayed address: by itself, and where that does not succeed, from
  * an allocation of its own, which passes where nothing but its TURN server can be reached.
  */
-import { P2pdError, toP2pdError } from "../errors.ts";
+import { type ErrorCode, P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, familyOf, formatEndpoint, inPrefix, scopeOf } from "../ip.ts";
 import type { Credentials, QuicEndpoint, SecureStream, World } from "../net/world.ts";
 import type { OpenTurn } from "../turn/open-turn.ts";
@@ -34,6 +34,10 @@ export interface CallRelayOptions {
 const OWN_AFTER_MS = 1000;
 /** What the signal by which the other side lets us in takes. */
 const LET_IN_MS = 150;
+/** Connections to a relayed address by TCP, one after another, and what lies between them. */
+const TCP_TRIES = 8;
+const AGAIN_MS = 200;
+const TURNED_AWAY: readonly ErrorCode[] = ["refused", "closed", "unreachable"];
 const LOOPBACK = "127.0.0.1";
 
 /**
@@ -134,23 +138,37 @@ async function pauseUntil(world: World, failed: AbortSignal, losing: AbortSignal
 }
 
 async function callPlainly(world: World, options: CallRelayOptions): Promise<RelayedPath> {
-  const { at, transport, credentials, peerKey, quic, timeoutMs, signal } = options;
+  const { at, transport, peerKey, quic, timeoutMs, signal } = options;
   const began = world.time.now();
   if (transport === "udp") {
     if (quic === undefined) throw new P2pdError("unsupported", "UDP is blocked here, or there is no QUIC");
     const stream = await quic.connect({ remote: at, expectedKey: peerKey, timeoutMs, signal });
     return { stream, transport, rttMs: world.time.now() - began };
   }
+  return untilLetIn(world, signal, () => connectOnce(world, options));
+}
+
+/** A server turns away whom it has not been told to let in yet: that may be behind the signal, and is tried again. */
+async function untilLetIn<T>(world: World, signal: AbortSignal, run: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await run();
+    } catch (thrown) {
+      const { code } = toP2pdError(thrown);
+      if (!TURNED_AWAY.includes(code) || tries === TCP_TRIES) throw thrown;
+      await pause(world, AGAIN_MS, signal);
+    }
+  }
+}
+
+async function connectOnce(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+  const { at, credentials, peerKey, timeoutMs, signal } = options;
+  const began = world.time.now();
   const raw = await world.connectTcp({ remote: at, timeoutMs, signal });
   const rttMs = world.time.now() - began;
-  const stream = await world.secure(raw, {
-    role: "client",
-    credentials,
-    expectedKey: peerKey,
-    timeoutMs,
-    signal,
-  });
-  return { stream, transport, rttMs };
+  const limits = { timeoutMs, signal };
+  const stream = await world.secure(raw, { role: "client", credentials, expectedKey: peerKey, ...limits });
+  return { stream, transport: "tcp", rttMs };
 }
 
 async function callFromOwn(world: World, options: CallRelayOptions): Promise<RelayedPath> {
@@ -172,14 +190,12 @@ async function callFromOwn(world: World, options: CallRelayOptions): Promise<Rel
 
 async function callTcp(world: World, turn: OpenTurn, options: CallRelayOptions): Promise<RelayedPath> {
   const { at, credentials, peerKey, timeoutMs, signal } = options;
-  const raw = await turn.connect(at);
-  const began = world.time.now();
-  const secured = await world.secure(raw, {
-    role: "client",
-    credentials,
-    expectedKey: peerKey,
-    timeoutMs,
-    signal,
+  const limits = { timeoutMs, signal };
+  let began = world.time.now();
+  const secured = await untilLetIn(world, signal, async () => {
+    const raw = await turn.connect(at);
+    began = world.time.now();
+    return world.secure(raw, { role: "client", credentials, expectedKey: peerKey, ...limits });
   });
   turn.attach({ message: () => undefined, closed: (error) => secured.abort(error) });
   const ends = { local: turn.link.local };

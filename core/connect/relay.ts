@@ -90,7 +90,7 @@ async function byOurs(
   if (context.signal.aborted) stop();
   let isAsked = false;
   try {
-    // In one flight with the offer, hence there before the peer is.
+    // In one flight with the offer, hence there before the peer as a rule.
     held.permit(addressesOf(peer(), held.at));
     const asked = { token, request, peerId: peer().id, peerKey };
     const comesFrom = (ips: readonly string[]): void => held.permit(fitting(ips, held.at));
@@ -106,7 +106,7 @@ async function byOurs(
     return toPath(path, turn.link.transport, held.at, note);
   } catch (thrown) {
     held.close();
-    throw explain(toP2pdError(thrown, "connect-failed"));
+    throw thrown;
   } finally {
     context.signal.removeEventListener("abort", stop);
     stop();
@@ -150,7 +150,7 @@ async function byTheirs(
     isAsked = false;
     return toPath(path, link, at, note);
   } catch (thrown) {
-    const error = explain(toP2pdError(thrown, "connect-failed"));
+    const error = toP2pdError(thrown, "connect-failed");
     if (source.isAny || error.code === "aborted") throw error;
     const text = `no turnServers are configured here, and ${error.message}`;
     throw new P2pdError(error.code, text, error.detail, { cause: error });
@@ -195,7 +195,10 @@ async function ask(
   const began = world.time.now();
   const offer: OfferBody = { type: "offer", request, address: address(), strategies: ["relay"], relay };
   note("offering", relay.at === undefined ? "the peer is asked for a relay" : "the peer is asked to come");
-  const reply = await signaling.request(id, brokers, offer, { timeoutMs: leftMs(), signal });
+  const limits = { timeoutMs: leftMs(), signal };
+  const reply = await signaling.request(id, brokers, offer, limits).catch((thrown: unknown) => {
+    throw explain(toP2pdError(thrown, "connect-failed"));
+  });
   if (reply.type !== "answer") throw new P2pdError("protocol", "the peer answered with something else");
   if (!reply.accepted) {
     const why = reply.text ?? reply.code ?? "it does not say why";
@@ -258,7 +261,7 @@ export function fitting(ips: readonly string[], at: Endpoint): readonly string[]
 }
 
 function explain(error: P2pdError): P2pdError {
-  if (error.code !== "timeout" || error.message.includes("relay")) return error;
+  if (error.code !== "timeout") return error;
   const text = `the peer did not answer on any broker: it is off, or it listens on other brokers (${error.message})`;
   return new P2pdError("timeout", text, error.detail, { cause: error });
 }

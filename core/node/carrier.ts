@@ -46,6 +46,7 @@ export interface Carried {
   forgotten(): void;
   /** A path's stream is gone; after the end the last of them matters. */
   gone(): void;
+  doubted(): void;
   interrupted(why: P2pdError): void;
   restored(interruptedMs: number): void;
   moved(interruptedMs: number): void;
@@ -115,6 +116,11 @@ export class Carrier {
 
   get isInterrupted(): boolean {
     return this.#interruption !== undefined;
+  }
+
+  /** Nothing is heard by the current path, if there is one at all. */
+  get #isLost(): boolean {
+    return this.isInterrupted || this.#current?.silentSince !== undefined;
   }
 
   /** No stream is left. */
@@ -223,8 +229,8 @@ export class Carrier {
       drain() {
         if (isCurrent()) carried.drain();
       },
-      silent: (isSilent) => {
-        if (isCurrent()) this.#fallSilent(isSilent);
+      silent: (how) => {
+        if (isCurrent()) this.#silent(how);
       },
       failed: (error) => {
         if (isCurrent()) carried.failed(error);
@@ -254,7 +260,7 @@ export class Carrier {
     const answer = decodeResumed(payload);
     const { verdict } = answer;
     if (verdict === "accepted") this.#accepted(candidate, answer);
-    else if (verdict === "unknown" && this.isInterrupted) this.#carried.forgotten();
+    else if (verdict === "unknown" && this.#isLost) this.#carried.forgotten();
     else this.#fail(new P2pdError("refused", `the peer refused the path: ${verdict}`));
   }
 
@@ -273,10 +279,10 @@ export class Carrier {
 
   #switch(link: SessionPath, from: number, told: Credit): void {
     const old = this.#current;
+    const interruptedMs = this.#endInterruption();
     this.#current = link;
     this.#path = link.path;
     old?.abort();
-    const interruptedMs = this.#endInterruption();
     this.#carried.switched(from, told);
     this.#carried.moved(interruptedMs);
   }
@@ -290,11 +296,13 @@ export class Carrier {
     this.#tellInterruption();
   }
 
-  #fallSilent(isSilent: boolean): void {
+  #silent(how: "doubtful" | "dead" | "over"): void {
     // Where nothing can follow a path, its own stream is the judge of its end.
     if (this.#resumeForMs === 0) return;
-    if (isSilent) this.#interrupt(new P2pdError("timeout", "nothing was heard of the peer any more"));
-    else if (this.isInterrupted) this.#carried.restored(this.#endInterruption());
+    if (how === "doubtful") this.#carried.doubted();
+    else if (how === "over")
+      this.#carried.restored(this.#interruption === undefined ? 0 : this.#endInterruption());
+    else this.#interrupt(new P2pdError("timeout", "nothing was heard of the peer any more"));
   }
 
   #lose(why: P2pdError): void {
@@ -313,7 +321,7 @@ export class Carrier {
       this.#carried.over(new P2pdError("closed", text, {}, { cause: why }));
     };
     this.#interruption = {
-      at: time.now(),
+      at: this.#current?.silentSince ?? time.now(),
       why,
       timer: time.after(forMs, end, { background: true }),
       isTold: false,
@@ -329,13 +337,13 @@ export class Carrier {
     this.#carried.interrupted(interruption.why);
   }
 
-  /** How long it was, in milliseconds; 0 where there was none. */
+  /** How long it was, or the silence before it, in milliseconds; 0 where there was none. */
   #endInterruption(): number {
     const interruption = this.#interruption;
-    if (interruption === undefined) return 0;
-    interruption.timer.cancel();
+    const since = interruption?.at ?? this.#current?.silentSince;
+    interruption?.timer.cancel();
     this.#interruption = undefined;
-    return this.#options.time.now() - interruption.at;
+    return since === undefined ? 0 : this.#options.time.now() - since;
   }
 
   #guarded(act: () => void): void {

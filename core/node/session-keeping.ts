@@ -17,6 +17,8 @@ import type { Session, SessionKeeper } from "./session.ts";
 
 /** The side that was called leaves the first tries to the caller, unless its own network has changed. */
 const ACCEPTOR_DELAY_MS = 2000;
+/** A path that was doubted for nothing is not replaced on a doubt for so long: it is slow, or loses much. */
+const TRUST_MS = 30_000;
 
 export interface KeepingOptions {
   readonly world: World;
@@ -50,6 +52,7 @@ export interface PathTeller {
 interface Kept extends KeptFacts {
   readonly session: Session;
   teller: PathTeller | undefined;
+  trustedUntil: number;
   readonly resuming: PathSearch;
   readonly upgrading: PathSearch;
 }
@@ -78,6 +81,7 @@ export class SessionKeeping implements SessionKeeper {
       ...facts,
       session,
       teller: undefined,
+      trustedUntil: 0,
       resuming: new PathSearch(time, RESUME_PLAN, (signal) => this.#tryToResume(kept, signal)),
       upgrading: new PathSearch(time, UPGRADE_PLAN, (signal) => this.#tryToUpgrade(kept, signal)),
     };
@@ -129,19 +133,28 @@ export class SessionKeeping implements SessionKeeper {
     }
   }
 
+  /** A path that is found now may be needed in a moment; should this one live, it is not. */
+  doubted(session: Session): void {
+    const kept = this.#of(session);
+    if (kept === undefined || this.#options.world.time.now() < kept.trustedUntil) return;
+    this.#options.suspect();
+    this.#seek(kept);
+  }
+
   interrupted(session: Session, why: P2pdError): void {
     const kept = this.#of(session);
     kept?.teller?.interrupted(why.message);
-    kept?.upgrading.stop();
     this.#options.suspect();
-    kept?.resuming.begin(session.role === "dialer" || this.#hasChanged ? 0 : ACCEPTOR_DELAY_MS);
+    if (kept !== undefined) this.#seek(kept);
   }
 
   restored(session: Session, interruptedMs: number): void {
     const kept = this.#of(session);
     kept?.resuming.stop();
-    kept?.teller?.restored(interruptedMs);
-    if (kept !== undefined) this.#upgrade(kept);
+    if (kept === undefined) return;
+    kept.trustedUntil = this.#options.world.time.now() + TRUST_MS;
+    if (interruptedMs > 0) kept.teller?.restored(interruptedMs);
+    this.#upgrade(kept);
   }
 
   moved(session: Session, interruptedMs: number): void {
@@ -158,6 +171,11 @@ export class SessionKeeping implements SessionKeeper {
     kept.resuming.stop();
     kept.upgrading.stop();
     this.#kept.delete(keyOf(session.id, kept.peerId));
+  }
+
+  #seek({ session, resuming, upgrading }: Kept): void {
+    upgrading.stop();
+    resuming.begin(session.role === "dialer" || this.#hasChanged ? 0 : ACCEPTOR_DELAY_MS);
   }
 
   #of(session: Session): Kept | undefined {
@@ -196,7 +214,7 @@ export class SessionKeeping implements SessionKeeper {
         () => undefined,
       );
     }
-    await move(session, path, () => !signal.aborted && session.isInterrupted);
+    await move(session, path, () => !signal.aborted);
   }
 
   async #tryToUpgrade({ session, target, options }: Kept, signal: AbortSignal): Promise<void> {

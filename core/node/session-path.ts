@@ -16,8 +16,8 @@ export interface PathHandlers {
   control(type: ControlType, payload: Uint8Array): void;
   /** After a write returned false: more may be written. */
   drain(): void;
-  /** Nothing is heard any more, or something is again. */
-  silent(isSilent: boolean): void;
+  /** An answer is overdue; or nothing was heard for so long that nothing will be; or something is again. */
+  silent(how: "doubtful" | "dead" | "over"): void;
   /** What came makes no sense, or its receiver failed. */
   failed(error: P2pdError): void;
   /** Nothing will come any more, with the reason where there is one. The last event but `closed`. */
@@ -36,10 +36,10 @@ export class SessionPath {
   #timerAt = 0;
   #isFull = false;
   #isSilent = false;
+  #isDoubted = false;
   /** The session is told nothing more, save the close. */
   #isLeft = false;
   #linger: Timer | undefined;
-  #rttMs: number | undefined;
 
   /** Takes over the path's stream, which nobody may have attached to; nothing is read before `start`. */
   constructor(path: Path, time: Time, handlers: PathHandlers) {
@@ -48,11 +48,14 @@ export class SessionPath {
     this.#handlers = handlers;
     // QUIC shows signs of life by itself, as often as the routers on the way need them, and ends without them.
     const idleMs = "sendDatagram" in path.stream ? Number.POSITIVE_INFINITY : IDLE_MS;
-    this.#watch = new PathWatch(time.now(), idleMs);
+    this.#watch = new PathWatch(time.now(), idleMs, path.rttMs);
     this.#decoder = new FrameDecoder({
       control: (type, payload) => this.#control(type, payload),
       data: (bytes) => {
-        if (!this.#isLeft) handlers.data(bytes);
+        if (this.#isLeft) return;
+        handlers.data(bytes);
+        const lookAt = this.#watch.received(this.#time.now());
+        if (lookAt !== undefined && !this.#isLeft) this.#arm(lookAt);
       },
     });
   }
@@ -77,7 +80,12 @@ export class SessionPath {
 
   /** The last measured round trip, in milliseconds; until there is one, that of the handshake. */
   get rttMs(): number {
-    return this.#rttMs ?? this.path.rttMs;
+    return this.#watch.rttMs;
+  }
+
+  /** Since when nothing was heard, where that is doubtful. */
+  get silentSince(): number | undefined {
+    return this.#isDoubted ? this.#watch.heardAt : undefined;
   }
 
   /** Whether writing should wait for `drain`. */
@@ -110,7 +118,7 @@ export class SessionPath {
   }
 
   measured(rttMs: number): void {
-    this.#rttMs = rttMs;
+    this.#watch.measured(rttMs);
   }
 
   /** Asks for a sign of life now; without one the path is silent after 1.5 s. */
@@ -140,10 +148,11 @@ export class SessionPath {
   #read(bytes: Uint8Array): void {
     if (this.#isLeft) return;
     this.#watch.heard(this.#time.now());
-    if (this.#isSilent) {
-      this.#isSilent = false;
-      this.#handlers.silent(false);
-      this.#act(this.#watch.check(this.#time.now()));
+    if (this.#isDoubted) {
+      const wasSilent = this.#isSilent;
+      this.#isSilent = this.#isDoubted = false;
+      this.#handlers.silent("over");
+      if (wasSilent) this.#act(this.#watch.check(this.#time.now()));
     }
     try {
       this.#decoder.push(bytes);
@@ -157,7 +166,7 @@ export class SessionPath {
     if (type !== "ping" && type !== "pong") return this.#handlers.control(type, payload);
     if (payload.length > 0) throw new P2pdError("protocol", `${type.toUpperCase()} carries octets`);
     if (type === "ping") this.writeAnswer(encodeFrame("pong"));
-    else this.#rttMs = this.#watch.ponged(this.#time.now()) ?? this.#rttMs;
+    else this.#watch.ponged(this.#time.now());
   }
 
   #end(error: P2pdError | undefined): void {
@@ -180,9 +189,11 @@ export class SessionPath {
   #act({ act, nextAt }: Due): void {
     if (this.#isLeft) return;
     if (act === "ping") this.write(encodeFrame("ping"));
-    if (act !== "dead") return this.#arm(nextAt);
-    // Until something is heard, or the session has another path, there is no more to ask.
-    this.#isSilent = true;
-    this.#handlers.silent(true);
+    // Once dead there is no more to ask until something is heard, or the session has another path.
+    if (act !== "dead") this.#arm(nextAt);
+    if (act === "nothing" || act === "ping") return;
+    this.#isDoubted = true;
+    this.#isSilent = act === "dead";
+    this.#handlers.silent(act === "dead" ? "dead" : "doubtful");
   }
 }

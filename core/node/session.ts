@@ -38,9 +38,11 @@ const FORGOTTEN = "the path to the peer broke, and the peer knows this connectio
 
 /** Who looks for another path where one is lost. Told after the session has changed. */
 export interface SessionKeeper {
+  /** The path may be lost: an answer is overdue. Ends as `interrupted` does, which may follow. */
+  doubted(session: Session): void;
   /** Nothing carries the session at the moment. Ends with `restored`, `moved` or `over`. */
   interrupted(session: Session, why: P2pdError): void;
-  /** The path that was silent is heard again, after so many milliseconds. */
+  /** The path that was silent is heard again; 0: nothing was interrupted. */
   restored(session: Session, interruptedMs: number): void;
   /** `session.path` is another one. 0: nothing was interrupted. */
   moved(session: Session, interruptedMs: number): void;
@@ -123,6 +125,7 @@ export class Session implements Channel {
         over: (error) => this.#windUp(error, 0),
         forgotten: () => this.#windUp(this.#isEnded ? undefined : new P2pdError("closed", FORGOTTEN), 0),
         gone: () => this.#settle(),
+        doubted: () => this.#keeper?.doubted(this),
         interrupted: (why) => this.#keeper?.interrupted(this, why),
         restored: (interruptedMs) => this.#keeper?.restored(this, interruptedMs),
         moved: (interruptedMs) => {

@@ -113,16 +113,17 @@ export class TurnServers implements RelaySource {
     const { time } = this.#world;
     const began = time.now();
     const tries = (await Promise.all(servers.map((server) => this.#triesOf(server, relayed)))).flat();
+    const serving = new Set<TurnServer>();
     const note = (how: TurnTry, outcome: OpenTurn | P2pdError): void => {
       const server = tries.find((one) => one.how === how)?.server;
       if (server === undefined) return;
       const link = how.transport.toUpperCase();
-      if (outcome instanceof P2pdError) {
-        if (this.#known.get(server)?.state === "up" && how.transport !== server.transport) return;
-        this.#known.set(server, { state: "down", text: `over ${link}: ${outcome.message}` });
-      } else {
+      if (!(outcome instanceof P2pdError)) {
         const ms = (time.now() - began).toFixed(0);
+        serving.add(server);
         this.#known.set(server, { state: "up", text: `relays over ${link}, last allocated in ${ms} ms` });
+      } else if (!serving.has(server)) {
+        this.#known.set(server, { state: "down", text: `over ${link}: ${outcome.message}` });
       }
     };
     const world = { ...this.#world, lookup: (host: string, of?: Family) => this.#lookUp(host, of) };

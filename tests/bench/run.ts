@@ -6,11 +6,13 @@ import { benchFrontDoor } from "./front-door.ts";
 import { benchPipeRtt } from "./pipe-rtt.ts";
 import { benchPipeThroughput } from "./pipe-throughput.ts";
 import { benchRelayedPipe } from "./relayed-pipe.ts";
+import { benchSessionCost } from "./session-cost.ts";
 import { benchTurnServers } from "./turn-servers.ts";
 
 const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   "pipe-throughput": benchPipeThroughput,
   "pipe-rtt": benchPipeRtt,
+  "session-cost": benchSessionCost,
   "front-door": benchFrontDoor,
   "turn-servers": benchTurnServers,
   "relayed-pipe": benchRelayedPipe,

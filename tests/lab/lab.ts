@@ -26,6 +26,9 @@ const USAGE = `A laboratory of real NATs in network namespaces. Needs Linux and 
   bun run lab transfer [MIB]
                             carries 1 GiB or so much through pipes punched over UDP and over TCP with 1 % loss,
                             beside iperf3
+  bun run lab moving [RUNS] [MIB] [WORD]
+                            carries 500 MiB or so much through one pipe while it moves from a relay to a direct path,
+                            a router reboots, a public address changes, a NIC goes (or those with WORD)
   bun run lab list          laboratories on this machine
   bun run lab clean         removes those whose owner has died
 
@@ -52,6 +55,8 @@ async function main([verb = "", ...words]: readonly string[]): Promise<number> {
       return transfer(words[0]);
     case "matrix":
       return (await import("./matrix-report.ts")).reportMatrix(words, console.log);
+    case "moving":
+      return (await import("./moving-report.ts")).reportMoving(words, console.log);
     case "list":
       return list();
     case "clean":

@@ -19,7 +19,7 @@ export async function reportMatrix(words: readonly string[], print: (line: strin
     configurations,
     runs,
     relay,
-    told: ({ caller, called, path, ms, why = "" }) =>
+    told: ({ caller, called, path, ms, movedTo = "", why = movedTo }) =>
       print(
         `${caller.padEnd(28)} ${called.padEnd(28)} ${bestOf(caller, called).padEnd(5)} ${path.padEnd(12)} ${(ms / 1000).toFixed(2)} s ${why.slice(0, 160)}`,
       ),

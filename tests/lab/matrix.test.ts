@@ -24,3 +24,14 @@ test.skipIf(!labEnabled)(
   },
   LIMIT_MS,
 );
+
+test.skipIf(!labEnabled)(
+  "every pair of six configurations is connected where p2pd infra relays, and relayed only if it must be",
+  async () => {
+    const opens = await runMatrix({ configurations: PART, runs: 1, relay: "infra" });
+    for (const line of summariseMatrix(opens, true)) console.log(`matrix with infra: ${line}`);
+    expect(opens.length).toBe(PART.length ** 2);
+    expect(opens.flatMap((open) => faultOf(open, true) ?? [])).toEqual([]);
+  },
+  LIMIT_MS,
+);

@@ -3,6 +3,7 @@
  * where every daemon of the first set opens every one of the second. `lab.ts` prints it, `matrix.test.ts` runs a part.
  */
 import type { MatrixOpen } from "../nat/matrix-verdict.ts";
+import { bestOf } from "../nat/punch-theory.ts";
 import { parseRouterKind } from "../nat/topologies.ts";
 import { type LabNode, startLabNode } from "./lab-node.ts";
 import { Lab } from "./laboratory.ts";
@@ -17,6 +18,7 @@ export interface MatrixOptions {
 }
 
 const ONE_WAY_MS = 25;
+const SEARCH_MS = 12_000;
 
 /** Every ordered pair, one open at a time, without IPv6. */
 export async function runMatrix({
@@ -53,7 +55,7 @@ export async function runMatrix({
     for (const [j, called] of configurations.entries()) {
       const [alice, bob] = [nodes[i], nodes[configurations.length + j]] as [LabNode, LabNode];
       for (let run = 1; run <= runs; run++) {
-        const cell = { caller, called, ...(await openOnce(alice, bob)) };
+        const cell = { caller, called, ...(await openOnce(alice, bob, bestOf(caller, called))) };
         done.push(cell);
         told?.(cell);
       }
@@ -62,10 +64,27 @@ export async function runMatrix({
   return done;
 }
 
-async function openOnce(alice: LabNode, bob: LabNode): Promise<Pick<MatrixOpen, "path" | "ms" | "why">> {
+async function openOnce(
+  alice: LabNode,
+  bob: LabNode,
+  theory: string,
+): Promise<Pick<MatrixOpen, "path" | "ms" | "why" | "movedTo">> {
   const { opened, ms, isEchoed } = await openAndEcho({ alice, bob });
   if (opened["error"] !== 0) return { path: "–", ms, why: String(opened["msg"]) };
-  await alice.get("/p2p/close/con");
   const path = String(opened["path"]);
-  return isEchoed ? { path, ms } : { path: "–", ms, why: `${path} carried nothing back` };
+  const isSearched = path.startsWith("relay/") && theory.endsWith("*");
+  const movedTo = isSearched ? await moved(alice) : undefined;
+  await alice.get("/p2p/close/con");
+  if (!isEchoed) return { path: "–", ms, why: `${path} carried nothing back` };
+  return { path, ms, ...(movedTo === undefined ? {} : { movedTo }) };
+}
+
+/** The path that a relayed connection moves to while a search goes on behind it. */
+async function moved(alice: LabNode): Promise<string | undefined> {
+  for (const end = performance.now() + SEARCH_MS; performance.now() < end; ) {
+    const path = String((await alice.get("/p2p/con/con"))["path"]);
+    if (!path.startsWith("relay/")) return path;
+    await Bun.sleep(100);
+  }
+  return undefined;
 }

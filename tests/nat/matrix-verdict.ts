@@ -11,6 +11,8 @@ export interface MatrixOpen {
   readonly ms: number;
   /** Of a failure. */
   readonly why?: string;
+  /** Of a relayed open that a search may follow: the path that it moved to. */
+  readonly movedTo?: string;
 }
 
 /** An impossible open must have failed by then. */
@@ -60,9 +62,19 @@ export function summariseMatrix(opens: readonly MatrixOpen[], hasRelay = false):
     `${opens.length - impossible.length} possible in theory, ${opens.length - faults.length} of all as ${hasRelay ? "they must be" : "the theory says"}`,
     `ms without a search: ${times(good.filter((open) => !isSearch(open)))}`,
     `ms with a search: ${times(good.filter(isSearch))}`,
+    ...(hasRelay ? [moved(opens)] : []),
     `ms of what is impossible: ${times(impossible)}`,
     ...faults,
   ];
+}
+
+/** What became of relayed opens behind which a search goes on. */
+function moved(opens: readonly MatrixOpen[]): string {
+  const relayed = opens.filter(
+    ({ caller, called, path }) => path.startsWith("relay/") && bestOf(caller, called).endsWith("*"),
+  );
+  const gone = relayed.filter(({ movedTo }) => movedTo !== undefined);
+  return `${gone.length} of ${relayed.length} relayed with a search moved to what it found`;
 }
 
 function times(opens: readonly MatrixOpen[]): string {

@@ -49,7 +49,11 @@ test("open, send, receive, subscribe and close over a connection to self", async
   expect(await get("/p2p/sub/con/name/s/msg_p/%5Ey/addr_p/127")).toMatchObject({ error: 0, sub_name: "s" });
   await get("/p2p/send/con/ECHO%20yes");
   expect(await get("/p2p/recv/con?sub=s&timeout=5")).toMatchObject({ data: "yes" });
-  expect(await get("/p2p/con/con")).toMatchObject({ error: 0, cipher: expect.stringContaining("TLS_") });
+  expect(await get("/p2p/con/con")).toMatchObject({
+    error: 0,
+    cipher: expect.stringContaining("TLS_"),
+    cost: { packets: 0, datagrams: 0, syns: 0, stunRequests: 0 },
+  });
   expect(await get("/p2p/close/con")).toMatchObject({ closed: "con" });
   expect(await get("/p2p/con/con")).toMatchObject({ status: 404, error: 4 });
 });

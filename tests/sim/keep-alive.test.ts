@@ -97,6 +97,8 @@ for (const [udpMs, , keepAliveMs] of LIVES.slice(2)) {
         const { alice, bob } = await meet(sim);
         await sim.sleep(300_000);
         const { connection } = await timed(sim, alice, bob);
+        const punched = connection.timeline.find(({ event }) => event === "punched");
+        expect(punched?.detail).toEndWith(`a sign of life every ${keepAliveMs / 1000} s`);
         const began = sim.scheduler.nowMs;
         await sim.sleep(600_000);
         const port = connection.pipe.local.port;

@@ -3,12 +3,21 @@ import { P2pdError } from "../../core/errors.ts";
 import type { MatrixOpen } from "../nat/matrix-verdict.ts";
 import { twoHosts } from "../nat/topologies.ts";
 import { meet, nat, openAndEcho } from "./punch-site.ts";
+import { meetWithTurn } from "./relay-site.ts";
 import { runSim } from "./run-sim.ts";
 
-/** In virtual time, from the request to the first echoed octet or to the failure. */
-export async function runCell(caller: string, called: string, seed: number): Promise<MatrixOpen> {
+/**
+ * In virtual time, from the request to the first echoed octet or to the failure.
+ * @param hasRelay whether the caller has a TURN server
+ */
+export async function runCell(
+  caller: string,
+  called: string,
+  seed: number,
+  hasRelay = false,
+): Promise<MatrixOpen> {
   const { result } = await runSim({ seed, topology: twoHosts(nat(caller), nat(called)) }, async (sim) => {
-    const { alice, bob } = await meet(sim);
+    const { alice, bob } = hasRelay ? await meetWithTurn(sim) : await meet(sim);
     const began = sim.scheduler.nowMs;
     try {
       const { connection, ms } = await openAndEcho(sim, alice, bob);

@@ -8,6 +8,7 @@ import { nat, openAndEcho, timed } from "./punch-site.ts";
 import { meetWithTurn } from "./relay-site.ts";
 import type { SimNode } from "./sim-node.ts";
 import { simTest } from "./sim-test.ts";
+import { startTurnServer } from "./turn-server.ts";
 
 beforeAll(loadSignaling);
 
@@ -96,20 +97,37 @@ for (const relayAfterMs of [1500, 200]) {
 }
 
 simTest(
-  "where a search is needed the relay carries meanwhile, and the search goes on to its end behind it",
+  "where a search is needed the relay carries meanwhile, and what the search finds takes over",
   [1],
   async (sim) => {
-    const { alice, bob } = await meetWithTurn(sim);
+    const { alice, bob, server } = await meetWithTurn(sim);
     const { connection, ms } = await timed(sim, alice, bob);
-    expect(ms).toBeLessThan(500);
+    expect([connection.path, ms < 500]).toEqual(["relay/turn-udp", true]);
     await sim.sleep(10_000);
+    expect(connection.path).toBe("punch/udp");
     const seen = connection.timeline.filter(({ event }) => event === "authenticated");
     expect(seen.map(({ strategy }) => strategy)).toEqual(["relay", "punch"]);
     await connection.pipe.send("ECHO still there");
     expect((await connection.pipe.recv("all", 5000))?.bytes).toEqual(Buffer.from("still there"));
+    expect(server.sockets.server.allocations.all.size).toBe(0);
     await Promise.all([alice.close(), bob.close()]);
   },
   topology("port-restricted/equal", "symmetric/random"),
+);
+
+simTest(
+  "the status tells what a server relays over, before any open and whatever did not pass",
+  [1],
+  async (sim) => {
+    const { alice, bob } = await meetWithTurn(sim, { bob: "udp" });
+    await sim.sleep(10_000);
+    const partOfServer = ({ node }: SimNode) => node.status().find(({ part }) => part.startsWith("turn "));
+    expect(partOfServer(alice)).toMatchObject({ part: "turn 5.44.1.13:3478/udp", state: "up" });
+    expect(partOfServer(alice)?.detail).toContain("user user; relays over TCP, last allocated in ");
+    expect(partOfServer(bob)?.detail).toContain("relays over UDP");
+    await Promise.all([alice.close(), bob.close()]);
+  },
+  topology("blocked/random", "symmetric/random"),
 );
 
 simTest(
@@ -192,7 +210,7 @@ simTest(
 
 for (const transport of ["udp", "tcp"] as const) {
   simTest(
-    `a relay over ${transport} that vanishes ends the path, and no socket or timer of it stays`,
+    `a relay over ${transport} that vanishes and that nothing replaces ends the connection on both sides`,
     [1],
     async (sim) => {
       const { alice, bob, server } = await meetWithTurn(sim, { alice: transport });
@@ -202,6 +220,30 @@ for (const transport of ["udp", "tcp"] as const) {
       const isGone = (node: SimNode): boolean => node.node.connections().length === 0;
       expect([isGone(alice), isGone(bob)]).toEqual([true, true]);
       await connection.pipe.closed.catch(() => undefined);
+      await Promise.all([alice.close(), bob.close()]);
+    },
+    RANDOM,
+  );
+}
+
+for (const transport of ["udp", "tcp"] as const) {
+  simTest(
+    `a relay over ${transport} that vanishes is replaced by one on another server`,
+    [1],
+    async (sim) => {
+      const second = await startTurnServer(sim, "second", { delayMs: 10 });
+      const { alice, bob, server } = await meetWithTurn(sim, { more: [second.at("udp")] });
+      const options = transport === "tcp" ? ({ transport } as const) : {};
+      const { connection } = await timed(sim, alice, bob, options);
+      expect(server.sockets.server.allocations.all.size).toBe(1);
+      server.sockets.close();
+      await sim.sleep(40_000);
+      await connection.pipe.send("ECHO still there");
+      expect((await connection.pipe.recv("all", 5000))?.bytes).toEqual(Buffer.from("still there"));
+      expect(second.sockets.server.allocations.all.size).toBe(1);
+      await alice.node.close("bob");
+      await sim.sleep(5000);
+      expect(second.sockets.server.allocations.all.size).toBe(0);
       await Promise.all([alice.close(), bob.close()]);
     },
     RANDOM,

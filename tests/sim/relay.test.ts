@@ -137,3 +137,23 @@ for (const [what, [a, b], options, path, limitMs] of CARRIERS) {
     topology(a, b),
   );
 }
+
+const lossy = { link: { delayMs: 25, jitterMs: 5, loss: 0.1 } };
+const LOSSY_SEEDS = Array.from({ length: 12 }, (_, i) => i + 1);
+
+for (const transport of ["udp", "tcp"] as const) {
+  simTest(
+    `where each router loses a tenth of all packets, a relay over ${transport} stands in 8 s all the same`,
+    LOSSY_SEEDS,
+    async (sim) => {
+      const { alice, bob, server } = await meetWithTurn(sim, { config: ALONE });
+      const { ms } = await timed(sim, alice, bob, transport === "tcp" ? { transport } : {});
+      expect(ms).toBeLessThan(8000);
+      await alice.node.close("bob");
+      await sim.sleep(60_000);
+      expect(server.sockets.server.allocations.all.size).toBe(0);
+      await Promise.all([alice.close(), bob.close()]);
+    },
+    { topology: twoHosts(nat("symmetric/random", lossy), nat("symmetric/random", lossy)) },
+  );
+}

@@ -1,5 +1,8 @@
 /** Two ends of a connection that talk all the time, for tests of what becomes of it. */
+import type { Connection } from "../../core/node/node-api.ts";
 import type { Pipe } from "../../core/node/pipe.ts";
+import { elsewhere } from "./punch-site.ts";
+import type { SimNode } from "./sim-node.ts";
 import type { Simulation } from "./simulation.ts";
 
 export interface Talk {
@@ -56,4 +59,18 @@ export function talk(sim: Simulation, pipes: readonly [Pipe, Pipe]): Talk {
       if (received[0] !== sent[1] || received[1] !== sent[0]) throw new Error("more came than was sent");
     },
   };
+}
+
+/** Opens, and takes the other end. */
+export async function connect(
+  caller: SimNode,
+  called: SimNode,
+  transport?: "tcp",
+): Promise<readonly [Connection, Connection]> {
+  const accepting = called.node.accept(60_000);
+  const options = transport === undefined ? {} : { transport };
+  const near = await caller.node.open("talk", elsewhere(called.node.address()), options);
+  const far = await accepting;
+  if (far === undefined) throw new Error("nothing came to be accepted");
+  return [near, far];
 }

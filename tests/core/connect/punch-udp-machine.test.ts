@@ -154,3 +154,16 @@ test("no more datagrams are sent than allowed, echoes included", () => {
 test("a slot that nobody has is not heard", () => {
   expect(machine("called", "window", CALLED, CALLER).heard(0, 7, 1, "probe")).toEqual([]);
 });
+
+test("with less time than the method takes, a punch ends when that is over", () => {
+  const shots = Array.from({ length: 2000 }, (_, i) => [100, 2000 + i] as const);
+  const known = part(
+    shots,
+    shots.map(() => 1000),
+  );
+  const options = { role: "caller", method: "search", part: known, other: CALLED, maxPackets: 4096 } as const;
+  const done = run(new UdpPunchMachine({ ...options, maxMs: 500 }, 0));
+  expect(done.at(-1)?.at).toBeWithin(480, 501);
+  expect(done.length).toBeWithin(200, 252);
+  expect(run(new UdpPunchMachine({ ...options, maxMs: 60_000 }, 0)).length).toBe(2000);
+});

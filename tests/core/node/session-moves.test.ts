@@ -112,7 +112,7 @@ test("a path that falls silent while an answer is owed is noticed within 5 s; id
     path.silence();
     if (!isIdle) dialer.session.send(text("anybody?"));
     await time.run(limitMs);
-    expect(dialer.told).toEqual(["interrupted: nothing was heard of the peer any more"]);
+    expect(dialer.told).toEqual(["doubted", "interrupted: nothing was heard of the peer any more"]);
   }
 });
 
@@ -125,9 +125,27 @@ test("a silent path that is heard again goes on where it was", async () => {
   dialer.session.send(text("two"));
   path.heal();
   await time.run(1000);
-  expect(dialer.told[1]).toStartWith("restored after 40");
+  expect(dialer.told[2]).toMatch(/^restored after [0-9.]+$/);
   expect(acceptor.received.log).toEqual(["one", "two"]);
   expect(dialer.session.isInterrupted).toBe(false);
+});
+
+test("a path that is only doubted is replaced before anything is lost, and an answer that is late ends the doubt", async () => {
+  const { time, dialer, path, move } = await sessionPair();
+  path.silence();
+  dialer.session.send(text("one"));
+  await time.run(1100);
+  expect(dialer.told).toEqual(["doubted"]);
+  path.heal();
+  await time.run(500);
+  expect(dialer.told).toEqual(["doubted", "restored after 0"]);
+  path.silence();
+  dialer.session.send(text("two"));
+  await time.run(1100);
+  move("dialer");
+  await time.run(100);
+  expect(dialer.told[2]).toBe("doubted");
+  expect(dialer.told[3]).toMatch(/^moved after 1[0-9]{3}$/);
 });
 
 test("a probe finds out within a second and a half", async () => {

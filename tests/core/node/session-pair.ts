@@ -86,6 +86,7 @@ async function answer(time: EventTime, session: Session, path: Path): Promise<vo
 function side(session: Session, resumeForMs: number): Side {
   const told: string[] = [];
   const keeper: SessionKeeper = {
+    doubted: () => told.push("doubted"),
     interrupted: (_, why) => told.push(`interrupted: ${why.message}`),
     restored: (_, ms) => told.push(`restored after ${ms}`),
     moved: (_, ms) => told.push(`moved after ${ms}`),

@@ -1,0 +1,153 @@
+/**
+ * What a session costs above its path: octets through a session on a TLS stream of this machine, beside the same through
+ * the bare stream, in one process. The sender waits whenever it is told to; the receiver throws away.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Path } from "../../core/connect/race.ts";
+import { createRealWorld } from "../../core/net/real-world.ts";
+import type { SecureStream, World } from "../../core/net/world.ts";
+import { openIdentity } from "../../core/node/identity.ts";
+import { readOpening } from "../../core/node/opening.ts";
+import { Session } from "../../core/node/session.ts";
+import { printRatio } from "./figures.ts";
+
+const OCTETS = 2 ** 31;
+const PAIRS = 7;
+/** As a relay reads them. */
+const PIECE = 256 * 1024;
+const ID = "AAECAwQFBgcICQoLDA0ODw";
+
+interface Channel {
+  readonly send: (bytes: Uint8Array) => boolean;
+  readonly drained: () => Promise<void>;
+}
+
+export async function benchSessionCost(): Promise<void> {
+  const world = createRealWorld();
+  const dataDir = mkdtempSync(join(tmpdir(), "p2pd-bench-"));
+  const identity = openIdentity(dataDir, world);
+  const { credentials } = identity;
+  const streams = Promise.withResolvers<SecureStream>();
+  let accepted = streams;
+  const listener = await world.listenTcp({
+    local: { ip: "127.0.0.1", port: 0 },
+    accept: (raw) => {
+      const options = { role: "server", credentials, timeoutMs: 5000 } as const;
+      world.secure(raw, options).then((stream) => accepted.resolve(stream), accepted.reject);
+    },
+  });
+  const connect = async (): Promise<readonly [SecureStream, SecureStream]> => {
+    accepted = Promise.withResolvers<SecureStream>();
+    const raw = await world.connectTcp({ remote: listener.local, timeoutMs: 5000 });
+    const near = await world.secure(raw, { role: "client", credentials, timeoutMs: 5000 });
+    return [near, await accepted.promise];
+  };
+  const sessions: number[] = [];
+  const bare: number[] = [];
+  try {
+    for (let pair = 0; pair < PAIRS; pair++) {
+      bare.push(await overStream(await connect()));
+      sessions.push(await overSession(world, await connect()));
+    }
+  } finally {
+    listener.close();
+    identity.release();
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+  printRatio("session over TLS", "MB/s", "the bare stream", sessions, bare);
+}
+
+async function overStream([near, far]: readonly [SecureStream, SecureStream]): Promise<number> {
+  const arrived = Promise.withResolvers<void>();
+  let received = 0;
+  far.attach({
+    data(bytes) {
+      received += bytes.length;
+      if (received === OCTETS) arrived.resolve();
+    },
+    drain: () => undefined,
+    end: () => undefined,
+    close: () => undefined,
+  });
+  let drained = Promise.withResolvers<void>();
+  near.attach({
+    data: () => undefined,
+    drain: () => drained.resolve(),
+    end: () => undefined,
+    close: () => undefined,
+  });
+  const rate = await send(
+    {
+      send(bytes) {
+        drained = Promise.withResolvers<void>();
+        return near.write(bytes);
+      },
+      drained: () => drained.promise,
+    },
+    arrived.promise,
+  );
+  near.abort();
+  return rate;
+}
+
+async function overSession(
+  world: World,
+  [near, far]: readonly [SecureStream, SecureStream],
+): Promise<number> {
+  const { time } = world;
+  const pathOf = (stream: SecureStream): Path => ({
+    strategy: "direct",
+    transport: "tcp",
+    candidate: "here",
+    stream,
+    rttMs: 1,
+  });
+  const dialer = new Session({ role: "dialer", time, id: ID, path: pathOf(near) });
+  const opened = readOpening(far, time);
+  dialer.greet();
+  const { stream } = await opened;
+  const acceptor = new Session({ role: "acceptor", time, id: ID, path: pathOf(stream) });
+  acceptor.welcome();
+  const arrived = Promise.withResolvers<void>();
+  let received = 0;
+  acceptor.attach({
+    message(bytes) {
+      received += bytes.length;
+      if (received === OCTETS) arrived.resolve();
+    },
+    drain: () => undefined,
+    end: () => undefined,
+    close: () => undefined,
+  });
+  let drained = Promise.withResolvers<void>();
+  dialer.attach({
+    message: () => undefined,
+    drain: () => drained.resolve(),
+    end: () => undefined,
+    close: () => undefined,
+  });
+  const rate = await send(
+    {
+      send(bytes) {
+        drained = Promise.withResolvers<void>();
+        return dialer.send(bytes);
+      },
+      drained: () => drained.promise,
+    },
+    arrived.promise,
+  );
+  dialer.abort();
+  await Promise.all([dialer.closed, acceptor.closed]);
+  return rate;
+}
+
+/** Megabytes per second, from the first octet sent to the last received. */
+async function send(channel: Channel, arrived: Promise<void>): Promise<number> {
+  const began = performance.now();
+  for (let sent = 0; sent < OCTETS; sent += PIECE)
+    if (!channel.send(new Uint8Array(PIECE))) await channel.drained();
+  await arrived;
+  return OCTETS / 1e6 / ((performance.now() - began) / 1000);
+}
