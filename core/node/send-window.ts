@@ -29,6 +29,9 @@ interface Piece {
   readonly length: number;
 }
 
+/** Stands where a piece was, so that its octets are not kept until the list is cut. */
+const FORGOTTEN: Piece = { bytes: new Uint8Array(0), isFrame: true, start: 0, length: 0 };
+
 /** Writes octets to the path; false: no more for now. */
 export type WriteFrame = (octets: Uint8Array) => boolean;
 
@@ -62,6 +65,11 @@ export class SendWindow {
   /** FIN was sent and the other side has everything. */
   get isDone(): boolean {
     return this.#finished && this.#acknowledged === this.#end;
+  }
+
+  /** Octets of memory that the pieces hold. */
+  get heldBytes(): number {
+    return this.#pieces.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
   }
 
   /** Octets that are kept, sent or not. */
@@ -159,7 +167,8 @@ export class SendWindow {
   #forget(received: number): void {
     this.#acknowledged = Math.max(this.#acknowledged, received);
     const { length } = this.#pieces;
-    while (this.#first < length && this.#endOf(this.#first) <= this.#acknowledged) this.#first++;
+    while (this.#first < length && this.#endOf(this.#first) <= this.#acknowledged)
+      this.#pieces[this.#first++] = FORGOTTEN;
     this.#next = Math.max(this.#next, this.#first);
     if (this.#first < FORGET_AT && this.#first < length) return;
     this.#pieces = this.#pieces.slice(this.#first);

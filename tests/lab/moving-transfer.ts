@@ -115,7 +115,7 @@ export function describeMove({
 }
 
 function topologyOf({ what, over }: Move, mover: Mover): Topology {
-  const filtered = over === "tcp" ? "blocked/random" : "port-restricted/random";
+  const filtered = over === "tcp" ? "blocked/equal" : "port-restricted/random";
   // A search takes longer than a relay, and so comes behind it.
   const names =
     what === "relay to direct" ? ["symmetric/random", "port-restricted/equal"] : [filtered, filtered];

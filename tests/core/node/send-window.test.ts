@@ -85,6 +85,17 @@ test("having what was never sent is no position", () => {
   expect(() => window.resume({ received: 11, limit: 0 })).toThrow("11 of the 10 octets");
 });
 
+test("nothing of what is acknowledged stays in memory", () => {
+  const window = new SendWindow();
+  for (let i = 0; i < 500; i++) {
+    window.push(new Uint8Array(100_000));
+    sentBy(window);
+    const received = (i + 1) * 100_000 - 10;
+    window.acknowledge({ received, limit: received + INITIAL_WINDOW });
+    expect(window.heldBytes).toBe(100_000);
+  }
+});
+
 test("pieces are kept as they are, and only so many however short they are", () => {
   const window = new SendWindow();
   const long = new Uint8Array(100_000);
