@@ -50,13 +50,14 @@ const KNOWN: ReadonlySet<number> = new Set(
 
 /**
  * The answer to a Binding request that came from `from`. `listener` is undefined over TCP and TLS, where there is no
- * other address to answer from.
+ * other address to answer from; `other` is then where the server listens as well, with both address and port different.
  */
 export function answerBinding<Listener extends StunListener>(
   request: StunMessage,
   from: Endpoint,
   shown: Endpoint,
   listener: Listener | undefined,
+  other?: Endpoint,
 ): BindingAnswer<Listener | undefined> {
   const fingerprint = hasAttribute(request, kinds.FINGERPRINT);
   const { transactionId, classic } = request;
@@ -98,9 +99,10 @@ export function answerBinding<Listener extends StunListener>(
   const attributes = classic
     ? [kinds.attribute(kinds.MAPPED_ADDRESS, from), kinds.attribute(kinds.SOURCE_ADDRESS, origin)]
     : [kinds.attribute(kinds.XOR_MAPPED_ADDRESS, from), kinds.attribute(kinds.RESPONSE_ORIGIN, origin)];
-  if (others !== undefined) {
-    const other = classic ? kinds.CHANGED_ADDRESS : kinds.OTHER_ADDRESS;
-    attributes.push(kinds.attribute(other, others.both.shown));
+  const elsewhere = others?.both.shown ?? other;
+  if (elsewhere !== undefined) {
+    const kind = classic ? kinds.CHANGED_ADDRESS : kinds.OTHER_ADDRESS;
+    attributes.push(kinds.attribute(kind, elsewhere));
   }
   // As much as came, never more.
   if (hasPadding) attributes.push(kinds.attribute(kinds.PADDING, paddingOf(request)));

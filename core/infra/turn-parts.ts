@@ -11,6 +11,8 @@ export interface ClientPath {
   readonly transport: "udp" | "tcp" | "tls";
   /** The server's address as clients know it. */
   readonly local: Endpoint;
+  /** Of a connection: where the server listens as well, with another address and another port (RFC 5780). */
+  readonly other?: Endpoint;
   readonly remote: Endpoint;
   /** Sends a message; over UDP `bytes` are the caller's again when it returns. */
   send(bytes: Uint8Array): void;

@@ -244,7 +244,7 @@ export function createTurnServer(options: TurnServerOptions): TurnServer {
       return;
     }
     counts.bindings++;
-    const answer = answerBinding(message, from, shown, listener);
+    const answer = answerBinding(message, from, shown, listener, path?.other);
     if (answer.from === undefined) path?.send(answer.bytes);
     else answer.from.send(answer.bytes, answer.to);
   }

@@ -185,25 +185,30 @@ async function openOnce(world: World, options: TurnSocketsOptions): Promise<Turn
     };
   }
 
-  async function acceptTls(stream: ByteStream, shown: Endpoint): Promise<void> {
+  async function acceptTls(stream: ByteStream, local: Endpoint): Promise<void> {
     const { tls } = options;
     if (tls === undefined || world.acceptTls === undefined) return;
     try {
-      streams.accept(await world.acceptTls(stream, { ...tls, timeoutMs: TLS_TIMEOUT_MS }), "tls", shown);
+      streams.accept(await world.acceptTls(stream, { ...tls, timeoutMs: TLS_TIMEOUT_MS }), "tls", { local });
     } catch (thrown) {
       streams.leave(stream.remote.ip);
       log.debug("no TLS", { why: toP2pdError(thrown).message });
     }
   }
 
-  async function listenStreams(host: HostAddress, port: number, transport: "tcp" | "tls"): Promise<void> {
+  async function listenStreams(
+    host: HostAddress,
+    port: number,
+    transport: "tcp" | "tls",
+    other?: Endpoint,
+  ): Promise<void> {
     const listener: TcpListener = await world.listenTcp({
       local: { ip: host.ip, port },
       accept(stream) {
-        const shown = { ip: host.shown, port: listener.local.port };
+        const local = { ip: host.shown, port: listener.local.port };
         if (!streams.admit(stream.remote.ip)) stream.abort();
-        else if (transport === "tcp") streams.accept(stream, "tcp", shown);
-        else void acceptTls(stream, shown);
+        else if (transport === "tls") void acceptTls(stream, local);
+        else streams.accept(stream, "tcp", { local, ...(other === undefined ? {} : { other }) });
       },
     });
     closers.push(() => listener.close());
@@ -219,7 +224,8 @@ async function openOnce(world: World, options: TurnSocketsOptions): Promise<Turn
         canForbidFragments = socket.allowFragments !== undefined;
         listening.push({ transport: "udp", endpoint: listener.shown });
       }
-      for (const { listener, host } of grid) await listenStreams(host, listener.shown.port, "tcp");
+      for (const { listener, host } of grid)
+        await listenStreams(host, listener.shown.port, "tcp", listener.others?.both.shown);
       if (options.tls === undefined || options.turn === undefined) continue;
       if (world.acceptTls === undefined) throw new P2pdError("unsupported", "this machine serves no TLS");
       for (const host of ours.slice(0, 1)) await listenStreams(host, options.tls.port, "tls");

@@ -16,8 +16,8 @@ export interface ClientStreams {
   admit(ip: string): boolean;
   /** Gives back the place of a connection that did not come to `accept`. */
   leave(ip: string): void;
-  /** Takes over a connection that has a place; `transport` says whether TLS is on it. */
-  accept(stream: ByteStream, transport: "tcp" | "tls", shown: Endpoint): void;
+  /** Takes over a connection that has a place; `transport` says whether TLS is on it, `at` as in its `ClientPath`. */
+  accept(stream: ByteStream, transport: "tcp" | "tls", at: Pick<ClientPath, "local" | "other">): void;
   readonly count: number;
   /** Closes what has said nothing for too long. */
   sweep(nowMs: number): void;
@@ -56,10 +56,14 @@ export function createClientStreams({ server, time, log, max }: StreamOptions): 
   const clients = new Set<Client>();
   const admission = createAdmission(max);
 
-  function accept(stream: ByteStream, transport: "tcp" | "tls", shown: Endpoint): void {
+  function accept(
+    stream: ByteStream,
+    transport: "tcp" | "tls",
+    at: Pick<ClientPath, "local" | "other">,
+  ): void {
     const path: ClientPath = {
       transport,
-      local: shown,
+      ...at,
       remote: stream.remote,
       send(bytes) {
         if (stream.pendingBytes < BACKLOG_MAX) stream.write(bytes);

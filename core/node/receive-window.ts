@@ -8,7 +8,7 @@ import { type Credit, INITIAL_WINDOW } from "../wire/session-positions.ts";
 const MAX_WINDOW = 8 * 1024 * 1024;
 /** With so much news the other side is told at once: a quarter of the window, within these. */
 const MIN_NEWS = 64 * 1024;
-const MAX_NEWS = 1024 * 1024;
+const MAX_NEWS = 2 * 1024 * 1024;
 
 export class ReceiveWindow {
   #window = INITIAL_WINDOW;

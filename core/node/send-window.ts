@@ -16,6 +16,8 @@ import { type Credit, INITIAL_WINDOW } from "../wire/session-positions.ts";
 
 /** Pieces that may wait for their acknowledgement: however short they are, memory is bounded. */
 const MAX_UNACKNOWLEDGED = 32_768;
+/** So much of a long piece goes out with its header: a record of TLS, and a packet, for four octets would cost as much. */
+const JOINED = 8192;
 /** So many pieces are forgotten at a time. */
 const FORGET_AT = 1024;
 
@@ -112,10 +114,12 @@ export class SendWindow {
       } else {
         const octets = piece.isFrame ? piece.bytes.subarray(FRAME_HEADER_LENGTH) : piece.bytes;
         const part = octets.subarray(offset, offset + Math.min(left, room, MAX_DATA_LENGTH));
-        const header = new Uint8Array(FRAME_HEADER_LENGTH);
-        writeFrameHeader(header, "data", part.length);
-        write(header);
-        more = write(part);
+        const start = part.subarray(0, JOINED);
+        const head = new Uint8Array(FRAME_HEADER_LENGTH + start.length);
+        writeFrameHeader(head, "data", part.length);
+        head.set(start, FRAME_HEADER_LENGTH);
+        more = write(head);
+        if (part.length > JOINED) more = write(part.subarray(JOINED));
         this.#sent += part.length;
       }
       if (this.#sent === piece.start + piece.length) this.#next++;

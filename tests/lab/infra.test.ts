@@ -59,6 +59,24 @@ describe.skipIf(!labEnabled)("p2pd infra", () => {
   );
 
   test(
+    "two daemons with that line behind routers that block UDP learn how TCP is mapped, and meet directly",
+    async () => {
+      const kind = parseRouterKind("blocked/random");
+      await using lab = await Lab.create(twoHosts(kind, kind));
+      const { infra, alice, bob } = await threeTerminals(lab);
+      const { nics } = (await alice.get("/p2p/nat")) as { nics: { families: { nat: object }[] }[] };
+      expect(nics[0]?.families[0]?.nat).toMatchObject({
+        udp: { type: "blocked" },
+        tcp: { mapping: "endpoint-independent" },
+      });
+      expect(await told(alice, "open", "first", await bob.addr())).toMatch(/^first: punch\/tcp to /);
+      await Promise.all([alice.stop(), bob.stop()]);
+      expect(await infra.stop()).toBe(0);
+    },
+    LIMIT_MS,
+  );
+
+  test(
     "a client behind a symmetric NAT is relayed over UDP, TCP and TCP allocations, and to no private or own address",
     async () => {
       await using lab = await Lab.create(

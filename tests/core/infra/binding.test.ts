@@ -1,6 +1,7 @@
 /** Binding requests: what is told, from where it is sent, and what is refused. */
 import { expect, test } from "bun:test";
 import { answerBinding, type StunListener } from "../../../core/infra/binding.ts";
+import type { Endpoint } from "../../../core/ip.ts";
 import * as kinds from "../../../core/wire/stun-attributes.ts";
 import * as stun from "../../../core/wire/stun.ts";
 
@@ -46,6 +47,13 @@ test("with one address there is no other, and a request to change is refused as 
   expect(from).toBe(alone);
 });
 
+test("over TCP the other address is told, and answering from it is refused as unknown", () => {
+  const other = { ip: "5.44.0.2", port: 3479 };
+  expect(stun.readAttribute(ask([], undefined, { other }).message, kinds.OTHER_ADDRESS)).toEqual(other);
+  const change = kinds.attribute(kinds.CHANGE_REQUEST, { changeIp: true, changePort: true });
+  expect(codeOf(ask([change], undefined, { other }).message)).toBe(420);
+});
+
 test("a request of RFC 3489 is answered in its own words", () => {
   const { message } = ask([], grid()[0], { transactionId: new Uint8Array(16).fill(7) });
   expect(stun.readAttribute(message, kinds.MAPPED_ADDRESS)).toEqual(FROM);
@@ -78,12 +86,12 @@ test("an attribute that must be understood and is not is named", () => {
 function ask(
   attributes: readonly kinds.Attribute[],
   listener: StunListener | undefined,
-  more: { fingerprint?: boolean; transactionId?: Uint8Array } = {},
+  { other, ...more }: { fingerprint?: boolean; transactionId?: Uint8Array; other?: Endpoint } = {},
 ) {
   const bytes = stun.encodeStun({ class: "request", method: 1, transactionId: ID, attributes, ...more });
   const request = stun.decodeStun(bytes, { classic: true });
   if (typeof request === "string") throw new Error(request);
-  const answer = answerBinding(request, FROM, { ip: "5.44.0.1", port: 3478 }, listener);
+  const answer = answerBinding(request, FROM, { ip: "5.44.0.1", port: 3478 }, listener, other);
   const message = stun.decodeStun(answer.bytes, { classic: true });
   if (typeof message === "string") throw new Error(message);
   return { ...answer, message };

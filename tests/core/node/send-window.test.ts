@@ -1,7 +1,12 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { SendWindow } from "../../../core/node/send-window.ts";
-import { FrameDecoder, MAX_DATA_LENGTH, WHOLE_DATA_LENGTH } from "../../../core/wire/session-frame.ts";
+import {
+  FRAME_HEADER_LENGTH,
+  FrameDecoder,
+  MAX_DATA_LENGTH,
+  WHOLE_DATA_LENGTH,
+} from "../../../core/wire/session-frame.ts";
 import { INITIAL_WINDOW } from "../../../core/wire/session-positions.ts";
 
 test("what is within the credit goes out, and the rest once there is more", () => {
@@ -147,19 +152,16 @@ test("whatever is acknowledged, lost and sent again, each octet comes once where
 function sentBy(window: SendWindow, most = Number.POSITIVE_INFINITY): (number | "fin")[] {
   const frames: (number | "fin")[] = [];
   let left = most;
+  /** Octets of the last frame that are still to come. */
   let due = 0;
   window.pump((octets) => {
-    if (due > 0) due = 0;
-    else if (octets[0] === 4) frames.push("fin");
-    else {
+    if (due === 0) {
       const length = ((octets[1] as number) << 16) | ((octets[2] as number) << 8) | (octets[3] as number);
-      frames.push(length);
-      if (octets.length === 4) {
-        due = length;
-        return true;
-      }
+      frames.push(octets[0] === 4 ? "fin" : length);
+      due = FRAME_HEADER_LENGTH + length;
     }
-    return --left > 0;
+    due -= octets.length;
+    return due > 0 || --left > 0;
   });
   return frames;
 }
