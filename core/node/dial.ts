@@ -334,7 +334,10 @@ function refusalError({ code, text }: Reason): P2pdError {
 
 function failureText(error: P2pdError, attempts: readonly FailedAttempt[]): string {
   if (error.code !== "connect-failed") return error.message;
-  const reasons = attempts.map(({ strategy, candidate, reason }) => {
+  // The last resort comes last, however soon it failed.
+  const isLast = ({ strategy }: FailedAttempt): number => (strategy === "relay" ? 1 : 0);
+  const inOrder = attempts.toSorted((a, b) => isLast(a) - isLast(b));
+  const reasons = inOrder.map(({ strategy, candidate, reason }) => {
     return `${strategy}${candidate === "" ? "" : ` ${candidate}`}: ${reason}`;
   });
   return `no strategy reached the peer: ${reasons.join("; ")}`;
