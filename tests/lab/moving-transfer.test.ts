@@ -26,9 +26,10 @@ describe.skipIf(!labEnabled)("a transfer goes on, nothing lost and nothing twice
         console.log(describeMove(moved));
         expect(moved.failure).toBeUndefined();
         expect(moved.isEqual).toBe(true);
+        // What was lost may go on over a relay for a while.
+        if (move.what !== "relay to direct") return;
         const [began, , after] = moved.paths;
-        if (move.what === "relay to direct") expect(began).toBe("relay");
-        expect(after).not.toStartWith("relay/");
+        expect([began, after.split("/")[0]]).toEqual(["relay", "punch"]);
       },
       LIMIT_MS,
     );

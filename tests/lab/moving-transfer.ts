@@ -51,6 +51,8 @@ const PORT = 9099;
 const AWAY_MS = 3000;
 /** Share of the octets that has come when the network changes. */
 const CHANGE_AT = 0.25;
+/** And when the path is looked at again: before the connection has ended. */
+const LOOK_AT = 0.8;
 
 /** Makes a file of random octets. */
 export async function makeLoad(file: string, octets: number): Promise<Load> {
@@ -86,7 +88,7 @@ export async function transferMoving(move: Move, mover: Mover, load: Load): Prom
   await receiver.reached(CHANGE_AT * load.octets);
   const [beganWith, before] = await pathsOf(alice);
   const restoredAt = failure === undefined ? await change(lab, move, mover) : Date.now();
-  await receiver.reached(0.999 * load.octets);
+  await receiver.reached(LOOK_AT * load.octets);
   const [, after] = await pathsOf(alice);
   const sum = await sending.catch(() => "");
   return {
