@@ -34,7 +34,7 @@ interface Piece {
 /** Stands where a piece was, so that its octets are not kept until the list is cut. */
 const FORGOTTEN: Piece = { bytes: new Uint8Array(0), isFrame: true, start: 0, length: 0 };
 
-/** Writes octets to the path; false: no more for now. */
+/** Writes octets to the path, which takes them in any case; false: it is full, and the pump ends until it drains. */
 export type WriteFrame = (octets: Uint8Array) => boolean;
 
 export class SendWindow {

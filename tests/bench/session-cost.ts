@@ -21,8 +21,8 @@ const PIECE = 256 * 1024;
 const ID = "AAECAwQFBgcICQoLDA0ODw";
 
 interface Channel {
-  readonly send: (bytes: Uint8Array) => boolean;
-  readonly drained: () => Promise<void>;
+  readonly write: (bytes: Uint8Array) => boolean;
+  readonly drained: Drained;
 }
 
 export async function benchSessionCost(): Promise<void> {
@@ -62,33 +62,10 @@ export async function benchSessionCost(): Promise<void> {
 
 async function overStream([near, far]: readonly [SecureStream, SecureStream]): Promise<number> {
   const arrived = Promise.withResolvers<void>();
-  let received = 0;
-  far.attach({
-    data(bytes) {
-      received += bytes.length;
-      if (received === OCTETS) arrived.resolve();
-    },
-    drain: () => undefined,
-    end: () => undefined,
-    close: () => undefined,
-  });
-  let drained = Promise.withResolvers<void>();
-  near.attach({
-    data: () => undefined,
-    drain: () => drained.resolve(),
-    end: () => undefined,
-    close: () => undefined,
-  });
-  const rate = await send(
-    {
-      send(bytes) {
-        drained = Promise.withResolvers<void>();
-        return near.write(bytes);
-      },
-      drained: () => drained.promise,
-    },
-    arrived.promise,
-  );
+  const drained = new Drained();
+  far.attach({ data: countTo(OCTETS, arrived.resolve), ...SILENT });
+  near.attach({ data: () => undefined, ...SILENT, drain: () => drained.tell() });
+  const rate = await send({ write: (bytes) => near.write(bytes), drained }, arrived.promise);
   near.abort();
   return rate;
 }
@@ -112,43 +89,49 @@ async function overSession(
   const acceptor = new Session({ role: "acceptor", time, id: ID, path: pathOf(stream) });
   acceptor.welcome();
   const arrived = Promise.withResolvers<void>();
-  let received = 0;
-  acceptor.attach({
-    message(bytes) {
-      received += bytes.length;
-      if (received === OCTETS) arrived.resolve();
-    },
-    drain: () => undefined,
-    end: () => undefined,
-    close: () => undefined,
-  });
-  let drained = Promise.withResolvers<void>();
-  dialer.attach({
-    message: () => undefined,
-    drain: () => drained.resolve(),
-    end: () => undefined,
-    close: () => undefined,
-  });
-  const rate = await send(
-    {
-      send(bytes) {
-        drained = Promise.withResolvers<void>();
-        return dialer.send(bytes);
-      },
-      drained: () => drained.promise,
-    },
-    arrived.promise,
-  );
+  const drained = new Drained();
+  acceptor.attach({ message: countTo(OCTETS, arrived.resolve), ...SILENT });
+  dialer.attach({ message: () => undefined, ...SILENT, drain: () => drained.tell() });
+  const rate = await send({ write: (bytes) => dialer.send(bytes), drained }, arrived.promise);
   dialer.abort();
   await Promise.all([dialer.closed, acceptor.closed]);
   return rate;
 }
 
+/** Handlers of what does not matter here. */
+const SILENT = { drain: () => undefined, end: () => undefined, close: () => undefined };
+
+/** Takes octets, and calls `reached` when so many have come. */
+function countTo(octets: number, reached: () => void): (bytes: Uint8Array) => void {
+  let received = 0;
+  return (bytes) => {
+    received += bytes.length;
+    if (received === octets) reached();
+  };
+}
+
+/** Waits for the next drain. */
+class Drained {
+  #next = Promise.withResolvers<void>();
+
+  tell(): void {
+    this.#next.resolve();
+  }
+
+  /** To be called before what may have to be waited for. */
+  expect(): Promise<void> {
+    this.#next = Promise.withResolvers<void>();
+    return this.#next.promise;
+  }
+}
+
 /** Megabytes per second of the processor's time, from the first octet sent to the last received. */
 async function send(channel: Channel, arrived: Promise<void>): Promise<number> {
   const began = process.cpuUsage();
-  for (let sent = 0; sent < OCTETS; sent += PIECE)
-    if (!channel.send(new Uint8Array(PIECE))) await channel.drained();
+  for (let sent = 0; sent < OCTETS; sent += PIECE) {
+    const drained = channel.drained.expect();
+    if (!channel.write(new Uint8Array(PIECE))) await drained;
+  }
   await arrived;
   const { user, system } = process.cpuUsage(began);
   return OCTETS / (user + system);
