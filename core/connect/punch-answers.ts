@@ -4,6 +4,7 @@
  * all, only addresses of the peer's own address line, so many datagrams and so long.
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
+import { randomWord } from "../net/random-word.ts";
 import type { Address } from "../wire/address.ts";
 import { PUNCH_BUDGET, type PunchBudget, smallerBudget } from "../nat/punch-budget.ts";
 import { probeKey } from "../wire/punch-probe.ts";
@@ -151,7 +152,7 @@ export class PunchAnswers {
         return { own: await gatherPair(this.#options, gathering), theirs: pair };
       }),
     );
-    const ownSecret = world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
+    const ownSecret = randomWord(world);
     // With no plan the caller still gets our side: it tells the same reason from it.
     const sides = own.map((pair) => (pair === undefined ? {} : sidesOf(pair.own)));
     const hasSide = sides.some(({ udp, tcp }) => (udp ?? tcp) !== undefined);

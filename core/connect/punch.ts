@@ -5,6 +5,7 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { PUNCH_BUDGET, type PunchBudget, smallerBudget } from "../nat/punch-budget.ts";
+import { randomWord } from "../net/random-word.ts";
 import { probeKey } from "../wire/punch-probe.ts";
 import type { AnswerBody } from "../wire/signal-message.ts";
 import { type Address, decodeAddress } from "../wire/address.ts";
@@ -64,7 +65,7 @@ export function punchAttempt(options: PunchOptions): Attempt {
     run: async (context) => {
       const { world, delayMs, cost } = options;
       await pause(world, delayMs, context.signal);
-      const open: Open = { word: randomWord(options), beganMs: world.time.now() };
+      const open: Open = { word: randomWord(options.world), beganMs: world.time.now() };
       for (let round = 1; ; round++) {
         // A server's answer over TCP comes a round trip later: no punch over UDP waits for it.
         const isTcpWorthIt = round > 1 || (await isUdpHopeless(options));
@@ -98,8 +99,8 @@ async function punchOnce(
 ): Promise<Path> {
   const { world, peer, signaling, cost } = options;
   const { note, leftMs } = context;
-  const request = randomWord(options);
-  const secret = randomWord(options);
+  const request = randomWord(options.world);
+  const secret = randomWord(options.world);
   const stopping = new AbortController();
   const stop = (): void => stopping.abort();
   context.signal.addEventListener("abort", stop, { once: true });
@@ -253,8 +254,4 @@ function explain(error: P2pdError): P2pdError {
   if (error.code !== "timeout") return error;
   const text = `the peer did not answer on any broker: it is off, or it listens on other brokers (${error.message})`;
   return new P2pdError("timeout", text, error.detail, { cause: error });
-}
-
-function randomWord({ world }: PunchOptions): string {
-  return world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
 }

@@ -5,6 +5,7 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { type Endpoint, type Family, formatEndpoint, scopeOf } from "../ip.ts";
+import { randomWord } from "../net/random-word.ts";
 import type { Credentials, QuicEndpoint, World } from "../net/world.ts";
 import type { Signaling } from "../signal/signaling.ts";
 import type { OpenTurn } from "../turn/open-turn.ts";
@@ -264,8 +265,4 @@ function explain(error: P2pdError): P2pdError {
   if (error.code !== "timeout") return error;
   const text = `the peer did not answer on any broker: it is off, or it listens on other brokers (${error.message})`;
   return new P2pdError("timeout", text, error.detail, { cause: error });
-}
-
-function randomWord(world: World): string {
-  return world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
 }

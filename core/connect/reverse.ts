@@ -5,6 +5,7 @@
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
 import { formatEndpoint } from "../ip.ts";
+import { randomWord } from "../net/random-word.ts";
 import type { World } from "../net/world.ts";
 import type { Signaling } from "../signal/signaling.ts";
 import type { AddressBroker } from "../wire/address.ts";
@@ -105,8 +106,4 @@ function explain(error: P2pdError): P2pdError {
     ? `${error.message}: our own firewall or NAT lets nothing in (forward the port)`
     : `the peer did not answer on any broker: it is off, or it listens on other brokers (${error.message})`;
   return new P2pdError("timeout", text, error.detail, { cause: error });
-}
-
-function randomWord(world: World): string {
-  return world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
 }

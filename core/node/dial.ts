@@ -16,6 +16,7 @@ import {
   type Strategy,
 } from "../connect/race.ts";
 import { ERROR_CODES, P2pdError, toP2pdError } from "../errors.ts";
+import { randomWord } from "../net/random-word.ts";
 import type { QuicEndpoint, World } from "../net/world.ts";
 import type { Address, AddressNic } from "../wire/address.ts";
 import type { Reason } from "../wire/session-frame.ts";
@@ -96,7 +97,7 @@ export async function dial(
   const context = { ...facts, cost: noCost() };
   const { path, later, stop, timeline, beganAt, note } = await reach(context, target, options);
   const { world, cost } = context;
-  const id = world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
+  const id = randomWord(world);
   const mode = options.transport === "udp" ? "datagrams" : undefined;
   const session = new Session({ role: "dialer", time: world.time, id, path, mode });
   void session.closed.then(stop);

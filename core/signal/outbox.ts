@@ -4,6 +4,7 @@
  * the two clocks (as NTP does, RFC 5905 section 8).
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
+import { randomWord } from "../net/random-word.ts";
 import type { Timer, World } from "../net/world.ts";
 import type { AddressBroker } from "../wire/address.ts";
 import { encodeSignal, type SignalBody, type SignalMessage } from "../wire/signal-message.ts";
@@ -139,7 +140,7 @@ export function createOutbox(world: World, options: OutboxOptions): Outbox {
     if (pendings.size >= PENDING_MAX) {
       throw new P2pdError("unavailable", `more than ${PENDING_MAX} signals are under way`);
     }
-    const messageId = world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
+    const messageId = randomWord(world);
     const pending: Pending = {
       to,
       key: keyOfNodeId(to),

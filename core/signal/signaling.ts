@@ -5,6 +5,7 @@
  */
 import { P2pdError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { randomWord } from "../net/random-word.ts";
 import type { World } from "../net/world.ts";
 import type { AddressBroker } from "../wire/address.ts";
 import { decodeEnvelope, envelopeTagKey } from "../wire/signal-envelope.ts";
@@ -202,7 +203,7 @@ export function startSignaling(
     const text = encodeSignal({
       ...body,
       v: 1,
-      id: newMessageId(),
+      id: randomWord(world),
       at: Math.round(wallMs() + (senders.clock(from, time.now())?.offsetMs ?? 0)),
       re: { id: message.id, at: message.at, got: Math.round(arrivedWallMs), held: time.now() - arrivedMs },
     });
@@ -216,7 +217,7 @@ export function startSignaling(
   function warmUp(): void {
     if (isWarm) return;
     isWarm = true;
-    const text = encodeSignal({ v: 1, id: newMessageId(), at: 0, type: "ping" });
+    const text = encodeSignal({ v: 1, id: randomWord(world), at: 0, type: "ping" });
     const once = async (): Promise<void> => {
       const sealing = await sealer();
       const bytes = await sealing.seal(identity.publicKey, text);
@@ -227,10 +228,6 @@ export function startSignaling(
       prepareSignals();
     };
     once().catch((thrown: unknown) => log.error("signals cannot be sealed", { error: String(thrown) }));
-  }
-
-  function newMessageId(): string {
-    return world.randomBytes(16).toBase64({ alphabet: "base64url", omitPadding: true });
   }
 
   return {
