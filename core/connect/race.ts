@@ -21,6 +21,11 @@ export interface Path {
   readonly rttMs: number;
 }
 
+/** As users are told of it: `punch/udp`, `relay/turn-tcp`. */
+export function pathName({ strategy, transport, via }: Path): string {
+  return `${strategy}/${via ?? transport}`;
+}
+
 /** A step of an attempt, for the connection's timeline. */
 export type Note = (event: string, detail: string) => void;
 

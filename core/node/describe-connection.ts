@@ -1,4 +1,5 @@
 /** What is told of a connection: where it came from, and by which NIC and route its path goes. */
+import { pathName } from "../connect/race.ts";
 import { noCost, packetsOf, type PunchCost } from "../connect/punch-cost.ts";
 import { familyOf, scopeOf } from "../ip.ts";
 import type { World } from "../net/world.ts";
@@ -49,7 +50,7 @@ export function describeConnection(
       return session.path.strategy;
     },
     get path() {
-      return `${session.path.strategy}/${session.path.via ?? session.path.transport}`;
+      return pathName(session.path);
     },
     get transport() {
       return session.path.transport;

@@ -1,4 +1,5 @@
 /** What becomes of a connection's path, as lines of its timeline and as an event. */
+import { pathName } from "../connect/race.ts";
 import type { Time } from "../net/world.ts";
 import type { NodeEvent, TimelineEntry } from "./node-api.ts";
 import type { Session } from "./session.ts";
@@ -33,8 +34,7 @@ export function tellPathStory(options: StoryOptions): PathTeller {
     moved(interruptedMs) {
       const ms = Math.round(interruptedMs);
       note("moved", ms === 0 ? "nothing was interrupted" : `after an interruption of ${ms} ms`);
-      const { strategy, transport, via } = session.path;
-      emit("moved", { name, peer: peerId, path: `${strategy}/${via ?? transport}`, interruptedMs: ms });
+      emit("moved", { name, peer: peerId, path: pathName(session.path), interruptedMs: ms });
     },
   };
 }
