@@ -3,6 +3,7 @@
  * that they hold on a machine whose speed drifts. Prints one line per figure: ours, the peer's, the ratio.
  */
 import { benchFrontDoor } from "./front-door.ts";
+import { benchHeldAllocations } from "./held-allocations.ts";
 import { benchPipeRtt } from "./pipe-rtt.ts";
 import { benchPipeThroughput } from "./pipe-throughput.ts";
 import { benchRelayedPipe } from "./relayed-pipe.ts";
@@ -16,6 +17,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   "front-door": benchFrontDoor,
   "turn-servers": benchTurnServers,
   "relayed-pipe": benchRelayedPipe,
+  "held-allocations": benchHeldAllocations,
 };
 
 const asked = process.argv.slice(2);

@@ -1,5 +1,5 @@
 /** `p2pd infra` and coturn for benchmarks, both on the first core; whoever asks for them is put on the second. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createRealWorld } from "../../core/net/real-world.ts";
@@ -14,6 +14,8 @@ export interface BenchServer {
   readonly port: number;
   /** Seconds of processor time so far. */
   cpu(): number;
+  /** Resident memory in KiB, and open descriptors. */
+  use(): { readonly residentKib: number; readonly descriptors: number };
   close(): Promise<void>;
 }
 
@@ -36,7 +38,7 @@ async function startOurs(directory: string): Promise<BenchServer> {
   const port = await freePort();
   const words =
     `infra --infra-servers stun,turn --infra-ips 127.0.0.1 --infra-port ${port} --infra-users user:pass ` +
-    `--infra-allow-peers 127.0.0.0/8 --infra-answers-per-second 0 --infra-status-port 0 --data-dir ${directory}/ours`;
+    `--infra-max-per-user 4096 --infra-allow-peers 127.0.0.0/8 --infra-answers-per-second 0 --infra-status-port 0 --data-dir ${directory}/ours`;
   const program = join(import.meta.dir, "../../index.ts");
   return start([process.execPath, program, ...words.split(" ")], port, directory);
 }
@@ -64,6 +66,13 @@ async function start(command: readonly string[], port: number, cwd: string): Pro
     cpu() {
       const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
       return (Number(fields[11]) + Number(fields[12])) / TICKS;
+    },
+    use() {
+      const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
+      return {
+        residentKib: Number(/VmRSS:\s+([0-9]+)/.exec(status)?.[1]),
+        descriptors: readdirSync(`/proc/${child.pid}/fd`).length,
+      };
     },
     async close() {
       child.kill();

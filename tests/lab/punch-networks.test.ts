@@ -2,13 +2,15 @@
 import { describe, expect, test } from "bun:test";
 import { changeSettings, type NatSettingsChange } from "../nat/settings.ts";
 import { parseRouterKind, oneRouter, type RouterKind, type Topology, twoHosts } from "../nat/topologies.ts";
-import { type LabNode, startLabNode } from "./lab-node.ts";
+import { type LabNode, median, startLabNode } from "./lab-node.ts";
 import { meet, withoutIp6 } from "./lab-pair.ts";
 import { Lab } from "./laboratory.ts";
+import { openAndEcho } from "./relay-pair.ts";
 
 const labEnabled = process.env["P2PD_LAB"] === "1";
 const LIMIT_MS = 120_000;
 const ONE_WAY_MS = 25;
+const NOISY_RUNS = Number(process.env["P2PD_NOISY_RUNS"] ?? 1);
 
 function nat(name: string, change: NatSettingsChange = {}): RouterKind {
   const kind = parseRouterKind(name);
@@ -60,12 +62,23 @@ describe.skipIf(!labEnabled)("punching through", () => {
   );
 
   test(
-    "two counters that others advance by 20 mappings a second",
+    "two counters that others advance by 20 mappings a second, 19 times of 20",
     async () => {
-      const noisy = nat("symmetric/independent", { backgroundPerSecond: 20 });
-      await punchedIn(twoHosts(noisy, noisy), /^punch\/udp$/);
+      const times: number[] = [];
+      for (let seed = 1; seed <= NOISY_RUNS; seed++) {
+        const [a, b] = [seed, seed + NOISY_RUNS].map((one) =>
+          nat("symmetric/independent", { backgroundPerSecond: 20, seed: one }),
+        ) as [RouterKind, RouterKind];
+        await using pair = await meet(twoHosts(a, b), { before: withoutIp6 });
+        await Promise.all([pair.alice.get("/p2p/nat"), pair.bob.get("/p2p/nat")]);
+        const { opened, ms, isEchoed } = await openAndEcho(pair);
+        if (isEchoed && opened["path"] === "punch/udp") times.push(ms);
+      }
+      const ms = Math.round(median(times));
+      console.log(`noise: ${times.length} of ${NOISY_RUNS} by punch/udp, median ${ms} ms`);
+      expect(times.length).toBeGreaterThanOrEqual(0.95 * NOISY_RUNS);
     },
-    LIMIT_MS,
+    NOISY_RUNS * LIMIT_MS,
   );
 
   for (const unsolicitedSyn of ["rst", "icmp"] as const) {
