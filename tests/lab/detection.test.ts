@@ -4,7 +4,7 @@ import type { NatReport } from "../../core/node/nat-report.ts";
 import { decodeAddress } from "../../core/wire/address.ts";
 import { CONFIGURATIONS } from "../nat/configurations.ts";
 import { parseRouterKind, twoHosts } from "../nat/topologies.ts";
-import { runDetections } from "./detection.ts";
+import { type DetectionRun, runDetections, type ServerMix } from "./detection.ts";
 import { summarise } from "./detection-report.ts";
 import { startLabNode } from "./lab-node.ts";
 import { Lab } from "./laboratory.ts";
@@ -12,12 +12,39 @@ import { Lab } from "./laboratory.ts";
 const labEnabled = process.env["P2PD_LAB"] === "1";
 const LIMIT_MS = 120_000;
 
+test.each<[servers: ServerMix, runs: number, wrong: number, isTooOpen: boolean, isPassed: boolean]>([
+  ["good", 350, 0, false, true],
+  ["good", 350, 1, false, false],
+  ["bad", 350, 5, false, true],
+  ["bad", 350, 6, false, false],
+  ["bad", 350, 1, true, false],
+  ["bad", 139, 1, false, true],
+  ["bad", 139, 2, false, false],
+  ["bad", 69, 0, false, true],
+  ["bad", 69, 1, false, false],
+])(
+  "with %s servers, of %i runs %i wrong, one too open %p: passes %p",
+  (servers, count, wrong, isTooOpen, isPassed) => {
+    const runs = Array.from(
+      { length: count },
+      (_, i): DetectionRun => ({
+        configuration: "port-restricted/equal",
+        seed: i,
+        elapsedMs: 400,
+        wrong: i < wrong ? ["type"] : [],
+        isTooOpen: isTooOpen && i === 0,
+      }),
+    );
+    expect(summarise(runs, servers).isPassed).toBe(isPassed);
+  },
+);
+
 describe.skipIf(!labEnabled)("detection", () => {
   test(
     "all 35 configurations are recognised, UDP and TCP",
     async () => {
       const runs = await runDetections({ servers: "good", loss: 0, seeds: [1] });
-      console.log(`detection: ${summarise(runs).join("; ")}`);
+      console.log(`detection: ${summarise(runs, "good").lines.join("; ")}`);
       expect(runs.filter(({ wrong }) => wrong.length > 0)).toEqual([]);
       expect(runs.length).toBe(35);
     },
@@ -30,7 +57,7 @@ describe.skipIf(!labEnabled)("detection", () => {
       // Each type, and each delta with one of them.
       const configurations = CONFIGURATIONS.filter((_, i) => i % 6 === 0 || i % 35 === 28);
       const runs = await runDetections({ servers: "bad", loss: 0.02, seeds: [1, 2, 3], configurations });
-      console.log(`detection with bad servers: ${summarise(runs).join("; ")}`);
+      console.log(`detection with bad servers: ${summarise(runs, "bad").lines.join("; ")}`);
       expect(runs.filter(({ isTooOpen }) => isTooOpen)).toEqual([]);
       expect(runs.filter(({ wrong }) => wrong.length > 0).length).toBeLessThanOrEqual(1);
     },

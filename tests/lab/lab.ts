@@ -17,7 +17,8 @@ const USAGE = `A laboratory of real NATs in network namespaces. Needs Linux and 
   bun run lab test [WORD]   proves the laboratory against itself; only checks that contain WORD
   bun run lab detect [bad] [SEEDS] [WORD]
                             detects every configuration (or those with WORD) with 10 or so many seeds, five
-                            minutes for all; bad: loss, dead, mistaken and lying servers
+                            minutes for all; bad: loss, dead, mistaken and lying servers, of which 1 run in 70 may
+                            be wrong, and none too open
   bun run lab matrix [relay|infra] [RUNS] [WORD]
                             opens every ordered pair of the configurations of docs/punching.md (or those with
                             WORD) between whole daemons, and compares with the theory; five minutes for one run.
