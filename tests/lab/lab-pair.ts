@@ -59,7 +59,7 @@ export async function meet(topology: Topology, options: MeetOptions = {}): Promi
 }
 
 /** New IPv6 addresses serve nobody until they are known to be nobody else's (RFC 4862). */
-async function settledIp6(lab: Lab): Promise<void> {
+export async function settledIp6(lab: Lab): Promise<void> {
   const namespaces = [lab.internet, ...[...lab.hosts, ...lab.routers].map(({ namespace }) => namespace)];
   for (const namespace of namespaces) {
     const words = [...enterNamespace(namespace), "ip", "-6", "addr", "show", "tentative"];

@@ -37,7 +37,7 @@ export async function runMatrix({
     })),
     hosts: places.map(({ router }) => ({ name: `of-${router}`, nics: [router] })),
   });
-  const { brokers, stun, turn } = await startRelayServers(lab, relay ?? "coturn");
+  const { brokers, stun, turn } = (await startRelayServers(lab, relay ?? "coturn"))(4);
   for (const host of lab.hosts)
     await host.run(["ip", "-6", "addr", "flush", "dev", "eth0", "scope", "global"]);
   for (const router of lab.routers) await router.change({ link: { delayMs: ONE_WAY_MS } });

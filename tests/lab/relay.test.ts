@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Family } from "../../core/ip.ts";
 import { makeTlsIdentity } from "../core/signal/tls-identity.ts";
 import { INTERNET } from "../nat/topologies.ts";
 import { median } from "./lab-node.ts";
@@ -59,6 +60,52 @@ for (const by of ["coturn", "infra"] as const satisfies readonly LabServersBy[])
           }
           console.log(
             `relay: ${by}: ${what}: median ${Math.round(median(times))} ms of ${times.map((ms) => Math.round(ms)).join(", ")}`,
+          );
+        },
+        LIMIT_MS,
+      );
+    }
+  });
+}
+
+/** Lets in nothing but what servers send, and ICMPv6, without which there are no neighbours. */
+const ONLY_SERVERS = [
+  "nft add table inet shut",
+  "nft add chain inet shut in '{ type filter hook input priority 0; policy drop; }'",
+  "nft add rule inet shut in iif lo accept",
+  "nft add rule inet shut in meta l4proto ipv6-icmp accept",
+  `nft add rule inet shut in ip saddr ${INTERNET.serverIp4(0)}/24 accept`,
+  `nft add rule inet shut in ip6 saddr ${INTERNET.serverIp6(0)}/112 accept`,
+];
+
+const FAMILIES: readonly (readonly [aliceFamily: Family, bobFamily: Family, transport: "tcp" | "udp"])[] = [
+  [6, 6, "udp"],
+  [6, 6, "tcp"],
+  [6, 4, "udp"],
+  [4, 6, "udp"],
+  [4, 6, "tcp"],
+];
+
+for (const by of ["coturn", "infra"] as const satisfies readonly LabServersBy[]) {
+  describe.skipIf(!labEnabled)(`relayed by ${by}, where firewalls let in what servers send alone`, () => {
+    for (const [aliceFamily, bobFamily, transport] of FAMILIES) {
+      test(
+        `a caller of IPv${aliceFamily} alone, a called of IPv${bobFamily} alone, by ${transport}: a relayed address of the called's family, and the first echo is back`,
+        async () => {
+          await using pair = await relayPair("port-restricted/equal", "port-restricted/equal", {
+            by,
+            aliceFamily,
+            bobFamily,
+            before: ONLY_SERVERS,
+          });
+          const { opened, ms, isEchoed } = await openAndEcho(pair, `?transport=${transport}`);
+          if (opened["error"] !== 0) console.log(JSON.stringify(opened, undefined, 1));
+          expect(opened).toMatchObject({ error: 0, path: `relay/turn-${transport}`, transport });
+          const { candidate } = (opened["timeline"] as { candidate: string }[]).at(-1) ?? {};
+          expect(candidate).toMatch(bobFamily === 6 ? /^\[2a01:5a40:0:1::1:/ : /^5\.44\.1\./);
+          expect(isEchoed).toBe(true);
+          console.log(
+            `relay: ${by}: IPv${aliceFamily} to IPv${bobFamily}, ${transport}: ${Math.round(ms)} ms`,
           );
         },
         LIMIT_MS,
