@@ -23,7 +23,7 @@ export interface CallRelayOptions {
   readonly quic?: QuicEndpoint | undefined;
   /** Of allocations of our own. */
   readonly source: RelaySource;
-  /** Tells the other side from where an allocation of ours comes. */
+  /** Tells the other side from where an allocation of ours comes; called several times. */
   readonly comesFrom: (ips: readonly string[]) => void;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
@@ -34,6 +34,9 @@ export interface CallRelayOptions {
 const OWN_AFTER_MS = 1000;
 /** What the signal by which the other side lets us in takes. */
 const LET_IN_MS = 150;
+/** That signal is not answered, and lost where no broker has the other side: it goes again after this, and its doubles. */
+const TOLD_AGAIN_MS = 500;
+const TOLD_TIMES = 4;
 /** Connections to a relayed address by TCP, one after another, and what lies between them. */
 const TCP_TRIES = 8;
 const AGAIN_MS = 200;
@@ -174,17 +177,30 @@ async function connectOnce(world: World, options: CallRelayOptions): Promise<Rel
 async function callFromOwn(world: World, options: CallRelayOptions): Promise<RelayedPath> {
   const { at, transport, source, signal, comesFrom, note } = options;
   const turn = await source.open(transport, familyOf(at.ip));
+  const settled = new AbortController();
   try {
     if (signal.aborted) throw new P2pdError("aborted", "opening was given up");
     const ips = turn.relayed.map(({ ip }) => ip);
     note("allocated", `a relay of our own, ${ips.join(", ")}, to come from`);
-    comesFrom(ips);
+    const until = AbortSignal.any([signal, settled.signal]);
+    tellAgain(world, () => comesFrom(ips), until).catch(() => undefined);
     // On one server we are let in beforehand; on another not before the signal has told of us.
     if (!ips.includes(at.ip)) await pause(world, LET_IN_MS, signal);
     return await (transport === "tcp" ? callTcp(world, turn, options) : callUdp(world, turn, options));
   } catch (thrown) {
     void turn.close();
     throw thrown;
+  } finally {
+    settled.abort();
+  }
+}
+
+/** At once, and again. Rejects with `aborted` when the signal fires before the last time. */
+async function tellAgain(world: World, tell: () => void, signal: AbortSignal): Promise<void> {
+  tell();
+  for (let i = 0; i < TOLD_TIMES - 1; i++) {
+    await pause(world, TOLD_AGAIN_MS * 2 ** i, signal);
+    tell();
   }
 }
 

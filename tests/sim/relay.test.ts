@@ -3,6 +3,7 @@ import { beforeAll, expect } from "bun:test";
 import { loadSignaling } from "../../core/signal/signaling.ts";
 import { twoHosts } from "../nat/topologies.ts";
 import { nat, timed } from "./punch-site.ts";
+import { startMqttBroker } from "./mqtt-broker.ts";
 import { meetWithTurn, type MeetWithTurnOptions } from "./relay-site.ts";
 import { simTest } from "./sim-test.ts";
 
@@ -137,6 +138,33 @@ for (const [what, [a, b], options, path, limitMs] of CARRIERS) {
     topology(a, b),
   );
 }
+
+simTest(
+  "where no broker carries the word of where the called comes from, it is said again, and the same relay stands",
+  [1, 2, 3],
+  async (sim) => {
+    const host = sim.addServer("frozen");
+    const broker = await startMqttBroker(host.world, host.ip(4));
+    const { alice, bob } = await meetWithTurn(sim, {
+      alice: "udp",
+      bob: "tcp",
+      isApart: true,
+      config: { ...ALONE, mqttBrokers: [broker.url] },
+    });
+    const opening = timed(sim, alice, bob, { transport: "udp" });
+    // The called has answered, and has no allocation yet.
+    await sim.sleep(180);
+    broker.freeze(true);
+    await sim.sleep(500);
+    broker.freeze(false);
+    const { connection, ms } = await opening;
+    expect(connection.path).toBe("relay/turn-udp");
+    expect(ms).toBeGreaterThan(680);
+    expect(ms).toBeLessThan(2500);
+    await Promise.all([alice.close(), bob.close()]);
+  },
+  topology("symmetric/random", "blocked/random"),
+);
 
 const lossy = { link: { delayMs: 25, jitterMs: 5, loss: 0.1 } };
 const LOSSY_SEEDS = Array.from({ length: 12 }, (_, i) => i + 1);
