@@ -3,14 +3,7 @@
  * seen, and counts only if whoever brings it has proved the key of the peer that was asked.
  */
 import { P2pdError } from "../errors.ts";
-import type { SecureStream } from "../net/world.ts";
-
-export interface AnsweringPath {
-  readonly stream: SecureStream;
-  readonly transport: "tcp" | "udp";
-  /** About one round trip, in milliseconds. */
-  readonly rttMs: number;
-}
+import type { BarePath } from "./race.ts";
 
 /** What was asked of a peer. */
 export interface Asked {
@@ -24,7 +17,7 @@ export interface Asked {
 }
 
 interface Waiting extends Asked {
-  readonly arrived: (path: AnsweringPath) => void;
+  readonly arrived: (path: BarePath) => void;
   readonly failed: (error: P2pdError) => void;
 }
 
@@ -37,8 +30,8 @@ export class AwaitedAnswers {
   }
 
   /** Resolves with the path that brings the token. Rejects with `aborted`, or with what `refused` was told. */
-  expect(asked: Asked, signal: AbortSignal): Promise<AnsweringPath> {
-    const { promise, resolve, reject } = Promise.withResolvers<AnsweringPath>();
+  expect(asked: Asked, signal: AbortSignal): Promise<BarePath> {
+    const { promise, resolve, reject } = Promise.withResolvers<BarePath>();
     const giveUp = (): void => settle(() => reject(new P2pdError("aborted", "opening was given up")));
     const settle = (how: () => void): void => {
       this.#waiting.delete(asked.token);
@@ -56,7 +49,7 @@ export class AwaitedAnswers {
   }
 
   /** Hands over a path that brings a token. False: nobody waits for it, or its peer is not the one that was asked. */
-  arrived(token: string, path: AnsweringPath): boolean {
+  arrived(token: string, path: BarePath): boolean {
     const waiting = this.#waiting.get(token);
     if (waiting === undefined || Buffer.compare(waiting.peerKey, path.stream.peerKey) !== 0) return false;
     waiting.arrived(path);

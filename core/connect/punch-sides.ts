@@ -9,7 +9,7 @@ import { type NatKind, UNTRANSLATED } from "../nat/nat-kind.ts";
 import type { PunchBudget } from "../nat/punch-budget.ts";
 import { planPunch } from "../nat/plan-punch.ts";
 import { type PunchPart, type PunchPlan, type PunchSide, UNKNOWN_PORT } from "../nat/punch-plan.ts";
-import type { Credentials, SecureStream, World } from "../net/world.ts";
+import type { Credentials, World } from "../net/world.ts";
 import type { SignalPunchPair } from "../wire/signal-punch.ts";
 import { type GatheredTcp, gatherTcpSide } from "./gather-tcp.ts";
 import { type GatheredUdp, gatherUdpSide } from "./gather-udp.ts";
@@ -18,7 +18,7 @@ import { MAX_SEARCH_SYNS, MAX_SYNS, PUNCH_TCP_MS } from "./punch-limits.ts";
 import type { PunchPlace } from "./punch-pairs.ts";
 import { punchTcp } from "./punch-tcp.ts";
 import { punchUdp } from "./punch-udp.ts";
-import type { Note } from "./race.ts";
+import type { BarePath, Note } from "./race.ts";
 import type { WarmPort } from "./warm-ports.ts";
 
 export type Transport = "tcp" | "udp";
@@ -37,11 +37,8 @@ export interface PunchSetting {
   readonly budget: PunchBudget;
 }
 
-export interface PunchedPath {
-  readonly stream: SecureStream;
-  readonly transport: Transport;
+export interface PunchedPath extends BarePath {
   readonly candidate: string;
-  readonly rttMs: number;
 }
 
 /** Our side of one pair. */

@@ -9,16 +9,20 @@ import type { SecureStream, Time } from "../net/world.ts";
 
 export type Strategy = "direct" | "reverse" | "punch" | "relay";
 
-/** A connection to the peer that has proved its key. */
-export interface Path {
-  readonly strategy: Strategy;
+/** A connection to the peer that has proved its key, by whichever strategy it came. */
+export interface BarePath {
   readonly transport: "tcp" | "udp";
-  readonly candidate: string;
-  /** What carries it where that is not the transport alone: `turn-udp`, `turn-tcp`, `turn-tls`. */
-  readonly via?: string;
   readonly stream: SecureStream;
   /** About one round trip, in milliseconds. */
   readonly rttMs: number;
+}
+
+/** One with what is told of it. */
+export interface Path extends BarePath {
+  readonly strategy: Strategy;
+  readonly candidate: string;
+  /** What carries it where that is not the transport alone: `turn-udp`, `turn-tcp`, `turn-tls`. */
+  readonly via?: string;
 }
 
 /** As users are told of it: `punch/udp`, `relay/turn-tcp`. */

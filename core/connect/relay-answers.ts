@@ -9,10 +9,10 @@ import type { Address } from "../wire/address.ts";
 import type { AnswerBody } from "../wire/signal-message.ts";
 import type { SignalRelay } from "../wire/signal-relay.ts";
 import { pause } from "./pause.ts";
-import type { Note } from "./race.ts";
+import type { BarePath, Note } from "./race.ts";
 import { addressesOf, familyFor, fitting, RELAY_CALL_TIMEOUT_MS, type RelaySetting } from "./relay.ts";
 import { callWays, firstOf, refuseRelay } from "./relay-call.ts";
-import { holdRelay, type RelayedPath } from "./relay-hold.ts";
+import { holdRelay } from "./relay-hold.ts";
 
 /** At a time, for one peer and for all. */
 const MAX_OF_PEER = 4;
@@ -33,7 +33,7 @@ export interface RelayAnswerOptions {
   readonly accepted: (path: AcceptedRelay) => Promise<void>;
 }
 
-export interface AcceptedRelay extends RelayedPath {
+export interface AcceptedRelay extends BarePath {
   /** As `Path.via`. */
   readonly via: string;
 }
@@ -150,7 +150,7 @@ export class RelayAnswers {
     if (opened instanceof P2pdError) return refuse(`its TURN servers do not serve: ${opened.message}`);
     const link = opened.link.transport;
     const greeted = Promise.withResolvers<void>();
-    const accept = (path: RelayedPath): void => {
+    const accept = (path: BarePath): void => {
       note("accepted", path.stream.cipher);
       // One that the peer closes in place of greeting on it is not the last.
       accepted({ ...path, via: `turn-${link}` }).then(greeted.resolve, () => undefined);

@@ -10,9 +10,9 @@ import type { Address } from "../wire/address.ts";
 import { ownPath } from "./owned-path.ts";
 import { pause } from "./pause.ts";
 import type { OwnNetworks } from "./plan.ts";
-import type { Note } from "./race.ts";
+import type { BarePath, Note } from "./race.ts";
 import { RelayBridge } from "./relay-bridge.ts";
-import type { RelayedPath, RelaySource } from "./relay-hold.ts";
+import type { RelaySource } from "./relay-hold.ts";
 
 export interface CallRelayOptions {
   readonly at: Endpoint;
@@ -73,10 +73,10 @@ export function refuseRelay(at: Endpoint, peer: Address, own: OwnNetworks): stri
  * The ways to the relayed address; each settles with a path on which the peer has proved its key, or with its reason.
  * Who gives up those that are not wanted fires `signal`.
  */
-export function callWays(world: World, options: CallRelayOptions): readonly Promise<RelayedPath>[] {
+export function callWays(world: World, options: CallRelayOptions): readonly Promise<BarePath>[] {
   const { signal, note, source } = options;
   const failed = new AbortController();
-  const attempt = async (what: string, run: () => Promise<RelayedPath>): Promise<RelayedPath> => {
+  const attempt = async (what: string, run: () => Promise<BarePath>): Promise<BarePath> => {
     try {
       return await run();
     } catch (thrown) {
@@ -96,7 +96,7 @@ export function callWays(world: World, options: CallRelayOptions): readonly Prom
 }
 
 /** The first path. Rejects with all reasons. */
-export async function callRelay(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+export async function callRelay(world: World, options: CallRelayOptions): Promise<BarePath> {
   const losing = new AbortController();
   const stop = (): void => losing.abort();
   options.signal.addEventListener("abort", stop, { once: true });
@@ -140,7 +140,7 @@ async function pauseUntil(world: World, failed: AbortSignal, losing: AbortSignal
   if (losing.aborted) throw new P2pdError("aborted", "opening was given up");
 }
 
-async function callPlainly(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+async function callPlainly(world: World, options: CallRelayOptions): Promise<BarePath> {
   const { at, transport, peerKey, quic, timeoutMs, signal } = options;
   const began = world.time.now();
   if (transport === "udp") {
@@ -164,7 +164,7 @@ async function untilLetIn<T>(world: World, signal: AbortSignal, run: () => Promi
   }
 }
 
-async function connectOnce(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+async function connectOnce(world: World, options: CallRelayOptions): Promise<BarePath> {
   const { at, credentials, peerKey, timeoutMs, signal } = options;
   const began = world.time.now();
   const raw = await world.connectTcp({ remote: at, timeoutMs, signal });
@@ -174,7 +174,7 @@ async function connectOnce(world: World, options: CallRelayOptions): Promise<Rel
   return { stream, transport: "tcp", rttMs };
 }
 
-async function callFromOwn(world: World, options: CallRelayOptions): Promise<RelayedPath> {
+async function callFromOwn(world: World, options: CallRelayOptions): Promise<BarePath> {
   const { at, transport, source, signal, comesFrom, note } = options;
   const turn = await source.open(transport, familyOf(at.ip));
   const settled = new AbortController();
@@ -204,7 +204,7 @@ async function tellAgain(world: World, tell: () => void, signal: AbortSignal): P
   }
 }
 
-async function callTcp(world: World, turn: OpenTurn, options: CallRelayOptions): Promise<RelayedPath> {
+async function callTcp(world: World, turn: OpenTurn, options: CallRelayOptions): Promise<BarePath> {
   const { at, credentials, peerKey, timeoutMs, signal } = options;
   const limits = { timeoutMs, signal };
   let began = world.time.now();
@@ -219,7 +219,7 @@ async function callTcp(world: World, turn: OpenTurn, options: CallRelayOptions):
   return { stream, transport: "tcp", rttMs: world.time.now() - began };
 }
 
-async function callUdp(world: World, turn: OpenTurn, options: CallRelayOptions): Promise<RelayedPath> {
+async function callUdp(world: World, turn: OpenTurn, options: CallRelayOptions): Promise<BarePath> {
   const { at, credentials, peerKey, timeoutMs, signal } = options;
   if (world.openQuic === undefined) throw new P2pdError("unsupported", "this node has no QUIC");
   const endpoint = await world.openQuic({ local: { ip: LOOPBACK, port: 0 }, credentials });

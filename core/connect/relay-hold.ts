@@ -8,15 +8,8 @@ import { type Endpoint, type Family, familyOf, formatEndpoint } from "../ip.ts";
 import type { Credentials, SecureStream, World } from "../net/world.ts";
 import type { OpenTurn } from "../turn/open-turn.ts";
 import { ownPath } from "./owned-path.ts";
-import type { Note } from "./race.ts";
+import type { BarePath, Note } from "./race.ts";
 import { RelayBridge } from "./relay-bridge.ts";
-
-export interface RelayedPath {
-  readonly stream: SecureStream;
-  readonly transport: "tcp" | "udp";
-  /** About one round trip, in milliseconds. */
-  readonly rttMs: number;
-}
 
 /** Our allocations, from whichever servers are configured. */
 export interface RelaySource {
@@ -32,14 +25,14 @@ export interface HoldOptions {
   readonly peerKey: Uint8Array;
   readonly note: Note;
   /** Receives each path of the peer, which chooses among them; absent: the first is taken, and others are closed. */
-  readonly accept?: (path: RelayedPath) => void;
+  readonly accept?: (path: BarePath) => void;
 }
 
 export interface HeldRelay {
   /** The relayed address. */
   readonly at: Endpoint;
   /** Resolves with the first path of the peer; rejects when the allocation ends. The allocation lasts as long as paths. */
-  readonly arrived: Promise<RelayedPath>;
+  readonly arrived: Promise<BarePath>;
   /** Lets the peer in from these addresses. */
   permit(ips: readonly string[]): void;
   /** Gives the allocation back, unless a path has it. */
@@ -70,7 +63,7 @@ interface Setting {
 export async function holdRelay(world: World, turn: OpenTurn, options: HoldOptions): Promise<HeldRelay> {
   const { note, transport, accept } = options;
   const [at] = turn.relayed as [Endpoint];
-  const { promise: arrived, resolve, reject } = Promise.withResolvers<RelayedPath>();
+  const { promise: arrived, resolve, reject } = Promise.withResolvers<BarePath>();
   arrived.catch(() => undefined);
   const stopping = new AbortController();
   const standing = new Set<SecureStream>();

@@ -15,9 +15,9 @@ import type { SignalRelay } from "../wire/signal-relay.ts";
 import type { AwaitedAnswers } from "./answers.ts";
 import { pause } from "./pause.ts";
 import type { OwnNetworks } from "./plan.ts";
-import type { Attempt, AttemptContext, Path } from "./race.ts";
+import type { Attempt, AttemptContext, BarePath, Path } from "./race.ts";
 import { callRelay, refuseRelay } from "./relay-call.ts";
-import { type HeldRelay, holdRelay, type RelayedPath, type RelaySource } from "./relay-hold.ts";
+import { type HeldRelay, holdRelay, type RelaySource } from "./relay-hold.ts";
 
 /** What both ends need of the node. */
 export interface RelaySetting {
@@ -175,7 +175,7 @@ async function hold(
 }
 
 function toPath(
-  { stream, transport, rttMs }: RelayedPath,
+  { stream, transport, rttMs }: BarePath,
   link: string,
   at: Endpoint,
   note: AttemptContext["note"],

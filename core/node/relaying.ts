@@ -15,10 +15,11 @@ import type { IncomingSignal, Signaling } from "../signal/signaling.ts";
 import type { Address } from "../wire/address.ts";
 import type { AnswerBody, OfferBody, SignalBody } from "../wire/signal-message.ts";
 import type { SignalRelay } from "../wire/signal-relay.ts";
+import { answerStory } from "./answer-story.ts";
 import { keyOfId } from "./identity.ts";
 import type { NatWatch } from "./nat-watch.ts";
 import type { Network } from "./network.ts";
-import type { StatusPart, TimelineEntry } from "./node-api.ts";
+import type { StatusPart } from "./node-api.ts";
 import type { NodeConfig } from "./node-config.ts";
 import type { Arrival } from "./opening.ts";
 import { readLine } from "./signal-addresses.ts";
@@ -39,9 +40,6 @@ export interface RelayingOptions {
   /** A peer with whom we stand in a relay; what it wants is still to come. */
   readonly connected: (arrival: Arrival) => Promise<void>;
 }
-
-/** Of one relay, in the timeline of the connection that comes of it. */
-const MAX_NOTES = 64;
 
 export class Relaying {
   readonly #options: RelayingOptions;
@@ -113,9 +111,10 @@ export class Relaying {
   ): Promise<void> {
     const { from } = signal;
     const { request, relay } = offer;
-    const { time } = this.#setting.world;
     const { log, config, connected } = this.#options;
-    const beganAt = time.now();
+    const { beganAt, timeline, note } = answerStory(this.#setting.world.time, "relay", (event, detail) =>
+      log.debug("relaying for a peer", { peer: from, request, event, detail }),
+    );
     const peerKey = keyOfId(from);
     const peer = readLine(offer.address);
     const complain = (thrown: unknown): void =>
@@ -132,13 +131,6 @@ export class Relaying {
     if (refusal !== undefined) return refuse("unavailable", refusal);
     const send = (body: SignalBody): void => {
       signaling.send(from, peer.brokers, body).catch(complain);
-    };
-    const timeline: TimelineEntry[] = [];
-    const note = (event: string, detail: string): void => {
-      const ms = Math.round((time.now() - beganAt) * 10) / 10;
-      if (timeline.length < MAX_NOTES)
-        timeline.push({ ms, strategy: "relay", candidate: "by signal", event, detail });
-      log.debug("relaying for a peer", { peer: from, request, event, detail });
     };
     const accepted = (path: AcceptedRelay): Promise<void> => {
       const candidate = `${formatEndpoint(path.stream.remote)}/${path.via}`;

@@ -16,8 +16,9 @@ import { type IncomingSignal, type Signaling, startSignaling } from "../signal/s
 import { type Address, type AddressBroker, decodeAddress } from "../wire/address.ts";
 import type { AnswerBody, OfferBody } from "../wire/signal-message.ts";
 import { encodeAnswer, encodeReset } from "../wire/session-frame.ts";
+import { answerStory } from "./answer-story.ts";
 import { type Identity, keyOfId } from "./identity.ts";
-import type { StatusPart, TimelineEntry } from "./node-api.ts";
+import type { StatusPart } from "./node-api.ts";
 import type { Punching } from "./punching.ts";
 import { type Arrival, part } from "./opening.ts";
 import type { Relaying } from "./relaying.ts";
@@ -47,9 +48,6 @@ export interface SignalsOptions {
   /** A peer whom we connected to at its wish; what it wants is still to come. Rejects when it leaves. */
   readonly connected: (arrival: Arrival) => Promise<void>;
 }
-
-/** Of one punch, in the timeline of the connection that comes of it. */
-const MAX_NOTES = 64;
 
 export class Signals {
   readonly #world: World;
@@ -313,8 +311,9 @@ export class Signals {
   async #punchWith(signal: IncomingSignal, offer: OfferBody): Promise<void> {
     const { from } = signal;
     const { request, punch } = offer;
-    const { time } = this.#world;
-    const beganAt = time.now();
+    const { beganAt, timeline, note } = answerStory(this.#world.time, "punch", (event, detail) =>
+      this.#options.log.debug("punching for a peer", { peer: from, request, event, detail }),
+    );
     const punching = this.#options.punching();
     const peer = readLine(offer.address);
     const peerKey = keyOfId(from);
@@ -331,19 +330,13 @@ export class Signals {
     this.#punchAnswers ??= new PunchAnswers({ ...punching.setting, address, signal: stopping });
     const refusal = this.#punchAnswers.refusal(from, request);
     if (refusal !== undefined) return refuse("unavailable", refusal);
-    const timeline: TimelineEntry[] = [];
     await this.#punchAnswers.answer({
       from,
       peerKey,
       peer,
       offer: { ...offer, punch },
       reply,
-      note: (event, detail) => {
-        const ms = Math.round((time.now() - beganAt) * 10) / 10;
-        if (timeline.length < MAX_NOTES)
-          timeline.push({ ms, strategy: "punch", candidate: "by signal", event, detail });
-        this.#options.log.debug("punching for a peer", { peer: from, request, event, detail });
-      },
+      note,
       accepted: (path, cost) =>
         this.#options.connected({ path: { strategy: "punch", ...path }, beganAt, timeline, cost }),
     });

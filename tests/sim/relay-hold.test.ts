@@ -1,6 +1,7 @@
 /** An allocation that waits for its peer: who is let in, who is turned away, and how long it lasts. */
 import { expect } from "bun:test";
-import { holdRelay, type HeldRelay, type RelayedPath } from "../../core/connect/relay-hold.ts";
+import type { BarePath } from "../../core/connect/race.ts";
+import { holdRelay, type HeldRelay } from "../../core/connect/relay-hold.ts";
 import type { SecureStream } from "../../core/net/world.ts";
 import { openTurn } from "../../core/turn/open-turn.ts";
 import { createTestIdentity, type TestIdentity } from "../core/net/credentials.ts";
@@ -77,7 +78,7 @@ for (const transport of ["udp", "tcp"] as const) {
     `over ${transport} every path is given to who asks for all, and the allocation lasts as long as the last of them`,
     [1],
     async (sim) => {
-      const paths: RelayedPath[] = [];
+      const paths: BarePath[] = [];
       const { held, server } = await hold(sim, transport, (path) => paths.push(path));
       held.permit([externalIp(sim)]);
       await sim.sleep(100);
@@ -118,7 +119,7 @@ simTest(
 async function hold(
   sim: Simulation,
   transport: "udp" | "tcp",
-  accept?: (path: RelayedPath) => void,
+  accept?: (path: BarePath) => void,
 ): Promise<{ held: HeldRelay; server: SimTurnServer; notes: string[] }> {
   const server = await startTurnServer(sim);
   const { world } = sim.host("alice");
