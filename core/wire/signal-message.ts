@@ -20,9 +20,7 @@ const WORD = { type: "string", minLength: 1, maxLength: 32 } as const;
 const TEXT = { type: "string", maxLength: 512 } as const;
 const ADDRESS = { type: "string", minLength: 1, maxLength: ADDRESS_MAX_LENGTH } as const;
 const TRANSPORT = { enum: ["tcp", "udp"] } as const;
-const SERVICE = { type: "string", minLength: 1, maxLength: 64 } as const;
 const TOKEN = { type: "string", pattern: "^[A-Za-z0-9_-]{1,64}$" } as const;
-const CERTIFICATE = { type: "string", pattern: "^[A-Za-z0-9_-]{1,1200}$" } as const;
 
 const BODIES = {
   offer: {
@@ -32,9 +30,6 @@ const BODIES = {
       address: ADDRESS,
       strategies: { type: "array", minItems: 1, maxItems: 8, items: WORD },
       transport: TRANSPORT,
-      service: SERVICE,
-      token: TOKEN,
-      certificate: CERTIFICATE,
       punch: PUNCH,
       relay: RELAY,
     },
@@ -45,8 +40,6 @@ const BODIES = {
       request: ID,
       accepted: { type: "boolean" },
       address: ADDRESS,
-      token: TOKEN,
-      certificate: CERTIFICATE,
       punch: PUNCH,
       relay: RELAY,
       code: WORD,
@@ -60,12 +53,9 @@ const BODIES = {
       address: ADDRESS,
       token: TOKEN,
       transport: TRANSPORT,
-      service: SERVICE,
-      certificate: CERTIFICATE,
     },
   },
   permit: { required: ["request", "ips"], properties: { request: ID, ips: RELAY_IPS } },
-  connected: { required: ["request"], properties: { request: ID, path: WORD } },
   cancel: { required: ["request", "code"], properties: { request: ID, code: WORD, text: TEXT } },
   ping: { required: [], properties: {} },
   pong: { required: [], properties: {} },
@@ -84,11 +74,6 @@ export interface OfferBody {
   readonly address: string;
   readonly strategies: readonly string[];
   readonly transport?: "tcp" | "udp";
-  readonly service?: string;
-  /** Ties an incoming path to this open. */
-  readonly token?: string;
-  /** The sender's certificate, DER in base64url, for QUIC. */
-  readonly certificate?: string;
   readonly punch?: SignalPunch;
   readonly relay?: SignalRelay;
 }
@@ -99,8 +84,6 @@ export interface AnswerBody {
   readonly request: string;
   readonly accepted: boolean;
   readonly address?: string;
-  readonly token?: string;
-  readonly certificate?: string;
   readonly punch?: SignalPunch;
   readonly relay?: SignalRelay;
   readonly code?: string;
@@ -115,8 +98,6 @@ export interface ReverseBody {
   /** Proves to the sender that an incoming path belongs to this request. */
   readonly token: string;
   readonly transport?: "tcp" | "udp";
-  readonly service?: string;
-  readonly certificate?: string;
 }
 
 /** "I come to your relay from these addresses: let them in." */
@@ -124,13 +105,6 @@ export interface PermitBody {
   readonly type: "permit";
   readonly request: string;
   readonly ips: readonly string[];
-}
-
-/** "We have a path; stop trying." */
-export interface ConnectedBody {
-  readonly type: "connected";
-  readonly request: string;
-  readonly path?: string;
 }
 
 /** "I gave up." */
@@ -146,7 +120,6 @@ export type SignalBody =
   | AnswerBody
   | ReverseBody
   | PermitBody
-  | ConnectedBody
   | CancelBody
   | { readonly type: "ping" }
   | { readonly type: "pong" }

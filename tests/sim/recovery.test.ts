@@ -183,7 +183,11 @@ function ask(from: TestNode, to: TestNode, number: number): Promise<unknown> {
 }
 
 function tell(from: TestNode, to: TestNode, number: number): Promise<void> {
-  return from.signaling.send(to.id, to.brokers, { type: "connected", request: requestOf(number) });
+  return from.signaling.send(to.id, to.brokers, {
+    type: "cancel",
+    request: requestOf(number),
+    code: "aborted",
+  });
 }
 
 function requestOf(number: number): string {

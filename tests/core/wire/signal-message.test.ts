@@ -18,10 +18,7 @@ const EXAMPLES: Readonly<Record<string, SignalMessage>> = {
     request: ID,
     address: "p2pd1~x",
     strategies: ["direct", "reverse"],
-    service: "echo",
     transport: "udp",
-    token: "t",
-    certificate: "c",
   },
   answer: {
     ...head,
@@ -34,7 +31,6 @@ const EXAMPLES: Readonly<Record<string, SignalMessage>> = {
   },
   reverse: { ...head, type: "reverse", request: ID, address: "p2pd1~x", token: "abc" },
   permit: { ...head, type: "permit", request: ID, ips: ["5.44.0.2", "2a01::1"] },
-  connected: { ...head, type: "connected", request: ID, path: "direct/tcp" },
   cancel: { ...head, type: "cancel", request: ID, code: "timeout" },
   ping: { ...head, type: "ping" },
   pong: { ...head, type: "pong" },
