@@ -73,6 +73,7 @@ const FAULTS: readonly Fault[] = [
 const KINDS: readonly (readonly [name: string, alice: RouterKind, bob: RouterKind])[] = [
   ["dialled by the one who can be reached", nat("open-internet"), nat("port-restricted/equal")],
   ["punched", nat("port-restricted/preserving"), nat("port-restricted/equal")],
+  ["punched where UDP is blocked", nat("blocked/equal"), nat("blocked/equal")],
 ];
 
 const lines: string[] = [];
