@@ -94,7 +94,8 @@ async function askExternal(
     return early ?? (await Promise.any([udp, ask("tcp")]));
   } catch {
     // A port or a family that is not to be had leaves the address unknown, as silence does.
-    if (signal?.aborted === true) throw new P2pdError("aborted", "asking for external addresses was called off");
+    if (signal?.aborted === true)
+      throw new P2pdError("aborted", "asking for external addresses was called off");
     return undefined;
   } finally {
     signal?.removeEventListener("abort", stop);
