@@ -2,6 +2,7 @@
  * Finds under which external address each address of a NIC is seen, by STUN in both families at once. What
  * routes follow from that is decided in `compose-routes.ts`.
  */
+import { pause } from "../connect/pause.ts";
 import { P2pdError } from "../errors.ts";
 import { type Family, scopeOf } from "../ip.ts";
 import type { Nic, World } from "../net/world.ts";
@@ -17,29 +18,40 @@ export interface DiscoverOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How an address of a NIC is seen outside. */
+export interface Seen {
+  readonly external: string;
+  /** What the answer came by. */
+  readonly protocol: "udp" | "tcp";
+}
+
 /** So that a NIC with a large block does not flood the servers; a block's other addresses need no asking. */
 const MAX_ASKED = 8;
+/** UDP has the field for so long: its first datagram is lost, or all are. */
+const UDP_ALONE_MS = 500;
 
 /**
- * External address by NIC address, as far as servers answered. UDP is asked first, TCP where that was silent.
- * Rejects with `aborted` only.
+ * How each NIC address is seen, as far as servers answered. UDP is asked first and TCP beside it where that is silent: at
+ * once where it was `before`, as whoever asks again may wait for the answer. Rejects with `aborted` only.
  */
 export async function discoverExternal(
   world: World,
   nics: readonly Nic[],
   nic: Nic,
   options: DiscoverOptions,
-): Promise<ReadonlyMap<string, string>> {
-  const seen = new Map<string, string>();
+  before: ReadonlyMap<string, Seen> = new Map(),
+): Promise<ReadonlyMap<string, Seen>> {
+  const seen = new Map<string, Seen>();
   if (options.stunServers.length === 0) return seen;
   const questions = ([4, 6] as const).flatMap((family) =>
     addressesToAsk(nics, nic, family).map(async (ip) => {
-      const external = await askExternal(world, options, {
+      const aloneMs = before.get(ip)?.protocol === "tcp" ? 0 : UDP_ALONE_MS;
+      const found = await askExternal(world, options, aloneMs, {
         local: { ip, port: 0 },
         family,
         ...(isContested(nics, family) && nic.metric[family] !== undefined ? { device: nic.name } : {}),
       });
-      if (external !== undefined) seen.set(ip, external);
+      if (found !== undefined) seen.set(ip, found);
     }),
   );
   await Promise.all(questions);
@@ -59,26 +71,36 @@ export function addressesToAsk(nics: readonly Nic[], nic: Nic, family: Family): 
 async function askExternal(
   world: World,
   { stunServers, timeoutMs = 3000, signal }: DiscoverOptions,
+  udpAloneMs: number,
   from: Pick<AskOptions, "local" | "family" | "device">,
-): Promise<string | undefined> {
-  for (const protocol of ["udp", "tcp"] as const) {
+): Promise<Seen | undefined> {
+  const stopping = new AbortController();
+  const stop = (): void => stopping.abort();
+  signal?.addEventListener("abort", stop, { once: true });
+  if (signal?.aborted === true) stop();
+  const ask = async (protocol: "udp" | "tcp"): Promise<Seen> => {
     const servers = stunServers.filter(({ transport = protocol }) => transport === protocol);
-    if (servers.length === 0) continue;
-    try {
-      const answer = await askServers(world, {
-        ...from,
-        servers,
-        protocol,
-        timeoutMs: timeoutMs / 2,
-        ...(signal === undefined ? {} : { signal }),
-      });
-      if (answer.external !== undefined && isExternal(answer.external)) return answer.external;
-    } catch (thrown) {
-      // A port or a family that is not to be had leaves the address unknown, as silence does.
-      if (thrown instanceof P2pdError && thrown.code === "aborted") throw thrown;
-    }
+    if (servers.length === 0) throw new P2pdError("unavailable", `no server speaks ${protocol}`);
+    const asked = { ...from, servers, protocol, timeoutMs: timeoutMs / 2, signal: stopping.signal };
+    const { external } = await askServers(world, asked);
+    if (external === undefined || !isExternal(external))
+      throw new P2pdError("unreachable", `no server tells over ${protocol}`);
+    return { external, protocol };
+  };
+  try {
+    const udp = ask("udp");
+    const alone = pause(world, udpAloneMs, stopping.signal);
+    const early = await Promise.race([udp, alone]).catch(() => undefined);
+    return early ?? (await Promise.any([udp, ask("tcp")]));
+  } catch {
+    // A port or a family that is not to be had leaves the address unknown, as silence does.
+    if (signal?.aborted === true)
+      throw new P2pdError("aborted", "asking for external addresses was called off");
+    return undefined;
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    stop();
   }
-  return undefined;
 }
 
 function isExternal(ip: string): boolean {

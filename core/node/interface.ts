@@ -8,7 +8,7 @@ import type { Family } from "../ip.ts";
 import type { Nic, NicAddress, World } from "../net/world.ts";
 import { composeRoutes } from "./compose-routes.ts";
 import { defaultNic, isAlone, isContested } from "./default-nic.ts";
-import { type DiscoverOptions, discoverExternal } from "./discover-external.ts";
+import { type DiscoverOptions, discoverExternal, type Seen } from "./discover-external.ts";
 import type { Route, RouteDescription } from "./route.ts";
 
 export interface InterfaceDescription {
@@ -30,8 +30,8 @@ export interface InterfaceDescription {
 }
 
 export class Interface {
-  /** External address by NIC address. */
-  #seen: ReadonlyMap<string, string> = new Map();
+  /** By NIC address. */
+  #seen: ReadonlyMap<string, Seen> = new Map();
   #isSilent = true;
 
   private constructor(
@@ -91,7 +91,7 @@ export class Interface {
    * @returns this
    */
   async discover(options: DiscoverOptions): Promise<this> {
-    const seen = await discoverExternal(this.world, this.nics, this.nic, options);
+    const seen = await discoverExternal(this.world, this.nics, this.nic, options, this.#seen);
     this.#seen = new Map([...this.#seen, ...seen]);
     this.#isSilent = seen.size === 0;
     return this;
@@ -99,7 +99,7 @@ export class Interface {
 
   /** External address by NIC address, as far as servers have told. */
   get seen(): ReadonlyMap<string, string> {
-    return this.#seen;
+    return new Map([...this.#seen].map(([ip, { external }]) => [ip, external]));
   }
 
   /** Whether no server has answered, the last time or ever. */
@@ -110,7 +110,7 @@ export class Interface {
   /** The routes of one family, the best first; empty if it has no address that can be used. */
   routes(family: Family): readonly Route[] {
     return composeRoutes(this.nic, family, {
-      seen: this.#seen,
+      seen: this.seen,
       alone: isAlone(this.nics),
       contested: isContested(this.nics, family),
     });

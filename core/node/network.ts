@@ -29,8 +29,8 @@ export interface NetworkOptions {
   readonly interfaces?: readonly string[];
   /** Told when a NIC address that had an external address is seen under another one. */
   readonly moved?: () => void;
-  /** Told whenever an external address became known or the NICs changed. */
-  readonly changed: () => void;
+  /** Told whenever an external address became known or the NICs changed, and whether `moved` follows. */
+  readonly changed: (hasMoved: boolean) => void;
 }
 
 export class Network {
@@ -115,7 +115,7 @@ export class Network {
   #nicsChanged(): void {
     this.#retryMs = FIRST_RETRY_MS;
     this.#interfaces = Interface.list(this.#world, this.#interfaces);
-    this.#options.changed();
+    this.#options.changed(false);
     void this.#discover();
   }
 
@@ -164,8 +164,9 @@ export class Network {
             ...known.map((text) => `${text} when one last did`),
           ].join("; "),
         };
-    this.#options.changed();
-    if (asked.some((nic, i) => hasMoved(before[i] ?? new Map(), nic.seen))) this.#options.moved?.();
+    const isMoved = asked.some((nic, i) => hasMoved(before[i] ?? new Map(), nic.seen));
+    this.#options.changed(isMoved);
+    if (isMoved) this.#options.moved?.();
     this.#later(delayMs, () => void this.#discover());
   }
 }

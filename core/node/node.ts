@@ -131,11 +131,11 @@ export class Node implements NodeApi {
         stunServers: config.stunServers,
         ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
         moved: () => node.#signals.moved(),
-        changed: () => {
+        changed: (hasMoved) => {
           node.#nat.check();
           node.#portMapping.update();
           node.#networkChanged();
-          node.#keeping.networkChanged();
+          node.#keeping.networkChanged(hasMoved);
         },
       });
       node.#nat = new NatWatch(world, {

@@ -63,9 +63,13 @@ export class PathSearch {
     this.#arm(delayMs + this.#plan.pauseMs(0));
   }
 
-  /** There is reason to expect more of a try now than of those before: begins anew, unless it has just begun. */
-  again(): void {
-    if (!this.#isOn || (this.#running.length > 0 && this.#time.now() - this.#triedAt < RECENT_MS)) return;
+  /**
+   * There is reason to expect more of a try now than of those before: begins anew, unless it has just begun.
+   * @param isNews a try that has just begun will not do either
+   */
+  again(isNews = false): void {
+    const isRecent = this.#running.length > 0 && this.#time.now() - this.#triedAt < RECENT_MS;
+    if (!this.#isOn || (isRecent && !isNews)) return;
     this.#number = 0;
     if (this.#plan.most > 1 || this.#running.length === 0) this.#try();
   }

@@ -68,6 +68,8 @@ export class PathWatch {
 
   /** DATA came. Returns when to look, if that is news. */
   received(now: number): number | undefined {
+    // An answer behind DATA has waited for it.
+    this.#rttFrom = undefined;
     if (this.#isFlowing) return undefined;
     this.#isFlowing = true;
     return now + this.#askMs;
@@ -126,7 +128,8 @@ export class PathWatch {
   #ping(now: number, deadAt: number): Due {
     this.#pingedAt = now;
     this.#isFlowing = false;
-    this.#rttFrom ??= now;
+    // Behind DATA of ours the question waits, and that is no round trip either.
+    if (this.#owedSince === undefined) this.#rttFrom ??= now;
     return { act: "ping", nextAt: Math.min(deadAt, now + this.#doubtMs) };
   }
 }

@@ -105,8 +105,11 @@ export class SessionKeeping implements SessionKeeper {
     else kept.session.takeOver(path, resume);
   }
 
-  /** NICs or addresses have changed: what leaves by an address that is gone is lost, of the rest a sign is asked. */
-  networkChanged(): void {
+  /**
+   * NICs or addresses have changed: what leaves by an address that is gone is lost, of the rest a sign is asked.
+   * @param hasMoved we are seen under another address: tries that have just begun have told peers the old one
+   */
+  networkChanged(hasMoved: boolean): void {
     const nics = this.#options.world.nics();
     const isLost = lostAddresses(nics);
     this.#hasChanged = true;
@@ -115,7 +118,7 @@ export class SessionKeeping implements SessionKeeper {
       if (!kept.session.isInterrupted && isLost(ip)) {
         const text = `the network changed: the address ${ip} is gone from this machine`;
         kept.session.interrupt(new P2pdError("unreachable", text));
-      } else this.#lookAgain(kept);
+      } else this.#lookAgain(kept, hasMoved);
     }
     this.#hasChanged = false;
   }
@@ -182,9 +185,9 @@ export class SessionKeeping implements SessionKeeper {
     return this.#kept.get(keyOf(session.id, idOfKey(session.path.stream.peerKey)));
   }
 
-  #lookAgain({ session, resuming, upgrading }: Kept): void {
+  #lookAgain({ session, resuming, upgrading }: Kept, isNews = false): void {
     session.probe();
-    resuming.again();
+    resuming.again(isNews);
     upgrading.again();
   }
 

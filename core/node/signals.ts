@@ -95,7 +95,7 @@ export class Signals {
 
   /** An external address is another one than before. */
   moved(): void {
-    this.#signaling?.suspect();
+    this.#signaling?.moved();
     this.#back();
   }
 

@@ -83,6 +83,8 @@ export interface BrokerLink {
    * connects at once where it waited. For `HURRY_MS` from now on tries follow each other quickly.
    */
   suspect(): void;
+  /** As `suspect`, where the connection is most likely dead: another is made beside it before that is sure. */
+  distrust(): void;
   /** As `suspect`, after a NIC changed: a connection by an address that is gone is given up, another try begins. */
   check(): void;
   /** Tries at once where it waits, or hangs in a hurry: somebody needs the broker, or the network is back. */
@@ -117,7 +119,10 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
 
   const pulse = createPulse(time, {
     ping: (answered) => current?.ping(answered),
-    doubted: doubt,
+    doubted(afterMs) {
+      doubt(`no answer to a ping within ${Math.round(afterMs)} ms`);
+      options.lost?.(link);
+    },
     frozen() {
       const text = `the broker is frozen: no answer to a ping within ${PING_TIMEOUT_MS} ms`;
       giveUp(new P2pdError("timeout", text));
@@ -279,12 +284,12 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
   }
 
   /** Nobody waits for a frozen connection to be given up: another one is made beside it. */
-  function doubt(afterMs: number): void {
+  function doubt(why: string): void {
+    if (isDoubted) return;
     isDoubted = true;
-    lastError = `no answer to a ping within ${Math.round(afterMs)} ms`;
+    lastError = why;
     hurry();
     tryNow();
-    options.lost?.(link);
   }
 
   const link: BrokerLink = {
@@ -331,6 +336,10 @@ export function createBrokerLink(world: World, options: BrokerLinkOptions): Brok
       if (current !== undefined) pulse.ask(true);
       else if (time.now() - triedMs >= TRY_AGAIN_MS) tryNow();
       else if (retry === undefined) tryAfter(hurriedDelay(++hurriedTries, chance()));
+    },
+    distrust() {
+      link.suspect();
+      if (current !== undefined) doubt("the router's external address is another one");
     },
     check() {
       if (state === "closed") return;

@@ -37,6 +37,8 @@ export interface BrokerLinks {
   named(name: string): BrokerLink | undefined;
   /** Asks every broker for a sign of life, soon; see `BrokerLink.suspect`. */
   suspect(): void;
+  /** An external address is another one; see `BrokerLink.distrust`. */
+  distrust(): void;
   /** The network is back: who waits need not wait for its time. */
   wake(): void;
   /** After a NIC changed. */
@@ -121,6 +123,9 @@ export function createBrokerLinks(world: World, options: BrokerLinksOptions): Br
     named: (name) => links.get(name),
     suspect() {
       for (const link of links.values()) link.suspect();
+    },
+    distrust() {
+      for (const link of links.values()) link.distrust();
     },
     wake() {
       for (const link of links.values()) link.wake();

@@ -98,11 +98,12 @@ export interface Signaling {
   ): Promise<SignalMessage>;
   /**
    * Something suggests that the network has changed, or that the ways to the brokers are dead: a path to a peer has
-   * died, an external address is another one. Every broker is asked for a sign of life, and another connection is made
-   * beside each that does not answer within half a second or four round trips. Followed at once, and at most once a
-   * second: cheap to call.
+   * died. Every broker is asked for a sign of life, and another connection is made beside each that does not answer
+   * within half a second or four round trips. Followed at once, and at most once a second: cheap to call.
    */
   suspect(): void;
+  /** An external address is another one: connections are made beside all there are, which stay where they answer. */
+  moved(): void;
   /** Keeps this address line on our brokers, signed. Throws `too-large`. */
   publishRecord(addressLine: string): void;
   /** The newest record of a node that brokers have. Rejects with `no-such-peer`, `unavailable`, `aborted`. */
@@ -240,6 +241,7 @@ export function startSignaling(
     },
     request: (to, of, body, options) => outbox.request(to, of, body, options),
     suspect: () => suspicion.raise(),
+    moved: () => links.distrust(),
     publishRecord: (line) => records.publish(line),
     async fetchRecord(id, options) {
       return records.fetch(id, options);

@@ -41,6 +41,39 @@ simTest(
 );
 
 simTest(
+  "behind a new external address a broker is reached anew before its silence is doubted",
+  SEEDS,
+  async (sim) => {
+    const { signals, backs, broker, stop } = await start(sim, true);
+    const before = broker.accepted;
+    sim.router("a").setExternalIp(planRouter(0, "private").nextPublicIp4);
+    signals.suspect();
+    await sim.sleep(250);
+    expect(backs).toHaveLength(2); // seen under another address, and a broker that was lost answers
+    expect(broker.accepted - before).toBe(1);
+    await sim.sleep(3000);
+    expect(broker.accepted - before).toBe(1);
+    stop();
+  },
+  { topology },
+);
+
+simTest(
+  "a broker that still answers when an external address is another one is kept",
+  SEEDS,
+  async (sim) => {
+    const { signals, backs, broker, stop } = await start(sim, true);
+    const before = broker.clients;
+    signals.moved();
+    await sim.sleep(3000);
+    expect(backs).toHaveLength(1);
+    expect(broker.clients).toBe(before);
+    stop();
+  },
+  { topology },
+);
+
+simTest(
   "without any broker a new external address is told, a round trip after the suspicion, and no other hint is",
   SEEDS,
   async (sim) => {
@@ -59,6 +92,24 @@ simTest(
     expect(backs).toHaveLength(1);
   },
   { topology },
+);
+
+simTest(
+  "where UDP is blocked an external address is known after 0.7 s, and a new one as soon as TCP can tell",
+  SEEDS,
+  async (sim) => {
+    const began = sim.scheduler.nowMs;
+    const { signals, network, backs, firstMs, stop } = await start(sim, false);
+    expect(firstMs() - began).toBeWithin(500, 700);
+    expect(network.externals).toContain(planRouter(0, "private").publicIp4);
+    sim.router("a").setExternalIp(planRouter(0, "private").nextPublicIp4);
+    signals.suspect();
+    await sim.sleep(200);
+    expect(network.externals).toContain(planRouter(0, "private").nextPublicIp4);
+    expect(backs).toHaveLength(1);
+    stop();
+  },
+  { topology: twoHosts(parseRouterKind("blocked/equal"), home) },
 );
 
 simTest(
@@ -86,10 +137,11 @@ async function start(sim: Simulation, hasBroker: boolean) {
   const { world } = sim.host("alice");
   const dataDir = mkdtempSync(join(tmpdir(), "p2pd-sim-"));
   const identity = openIdentity(dataDir, world);
+  let firstMs: number | undefined;
   const network = new Network(world, {
     stunServers: [{ host: stunHost.ip(), port: 3478 }],
     moved: () => signals.moved(),
-    changed: () => undefined,
+    changed: () => (firstMs ??= sim.scheduler.nowMs),
   });
   const stopping = new AbortController();
   const address = (): string => "p2pd1~here";
@@ -130,5 +182,13 @@ async function start(sim: Simulation, hasBroker: boolean) {
     identity.release();
     rmSync(dataDir, { recursive: true, force: true });
   };
-  return { signals, network, backs, stop, asked: () => stun.requests };
+  return {
+    signals,
+    network,
+    backs,
+    broker,
+    stop,
+    firstMs: () => firstMs ?? Number.NaN,
+    asked: () => stun.requests,
+  };
 }

@@ -25,7 +25,7 @@ test("external addresses are learnt in the background and told", async () => {
   const { world, clock, outside } = fakeWorld([LO, ETH]);
   outside.set("192.168.1.5", "203.0.113.7");
   const changed = Promise.withResolvers<void>();
-  const network = new Network(world, { stunServers: STUN_SERVERS, changed: changed.resolve });
+  const network = new Network(world, { stunServers: STUN_SERVERS, changed: () => changed.resolve() });
   expect(network.status).toMatchObject({ state: "starting" });
   clock.advance(1);
   await changed.promise;

@@ -142,6 +142,25 @@ test("an answer that comes after a silence measures no round trip", () => {
   expect(watch.rttMs).toBe(RTT_MS);
 });
 
+test("what waits behind DATA, the question behind ours or the answer behind the peer's, measures no round trip", () => {
+  const watch = new PathWatch(0, IDLE_MS, RTT_MS);
+  watch.probe(0);
+  watch.received(200);
+  watch.heard(400);
+  watch.ponged(400);
+  expect(watch.rttMs).toBe(RTT_MS);
+  watch.owe(true, 500);
+  watch.probe(600);
+  watch.heard(1000);
+  watch.ponged(1000);
+  expect(watch.rttMs).toBe(RTT_MS);
+  watch.owe(false, 1000);
+  watch.probe(1100);
+  watch.heard(1300);
+  watch.ponged(1300);
+  expect(watch.rttMs).toBe(200);
+});
+
 test("a path that shows signs of life by itself is asked only when something is owed", () => {
   const watch = new PathWatch(0, NEVER, RTT_MS);
   expect(watch.check(1_000_000)).toEqual({ act: "nothing", nextAt: NEVER });
