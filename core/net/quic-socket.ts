@@ -24,9 +24,10 @@ const RECEIVE_BUFFER = 2 * 1024 * 1024;
 export function prepareQuicSocket(local: Endpoint, device: string | undefined, what: string): void {
   try {
     const native = nativeSockets();
+    // The endpoint is new, and new descriptors are among the highest as a rule.
     const fd = readdirSync(OWN_DESCRIPTORS)
       .map(Number)
-      .find((one) => isBoundTo(native, one, local));
+      .findLast((one) => isBoundTo(native, one, local));
     if (fd === undefined) throw new P2pdError("unsupported", `${what}: its socket cannot be found`);
     native.receiveBuffer(fd, RECEIVE_BUFFER);
     if (device !== undefined) native.bindToDevice(fd, familyOf(local.ip), device);
