@@ -78,6 +78,7 @@ function figuresOf(infra: Infra, nowMs: number): Figure[] {
     add("counter", "turn_dropped_total", dropped, counts.dropNoPermission, 'why="no permission"');
     add("counter", "turn_dropped_total", dropped, counts.dropNoChannel, 'why="no channel"');
     add("counter", "turn_dropped_total", dropped, counts.dropOwnAddress, 'why="own address"');
+    add("counter", "turn_dropped_total", dropped, counts.dropSlowClient, 'why="slow client"');
     for (const [code, count] of counts.errors) {
       add("counter", "turn_errors_total", "Errors that were answered", count, `code="${code}"`);
     }

@@ -114,6 +114,8 @@ export interface TurnCounts {
   dropNoChannel: number;
   /** To a port of this server that is no relay's, or to port 0. */
   dropOwnAddress: number;
+  /** From a peer to a client over TCP or TLS that does not read as fast as its peers send. */
+  dropSlowClient: number;
   /** What is no message. */
   malformed: number;
   /** Requests of strangers beyond their share. */

@@ -118,6 +118,7 @@ export function createTurnServer(options: TurnServerOptions): TurnServer {
     dropNoPermission: 0,
     dropNoChannel: 0,
     dropOwnAddress: 0,
+    dropSlowClient: 0,
     malformed: 0,
     limited: 0,
     bindings: 0,

@@ -48,7 +48,7 @@ export interface TurnSockets {
 
 /** What may come while this process is busy: of every client on a port of the server, of the peers of one relay. */
 const LISTENER_BUFFER = 4 * 1024 * 1024;
-const RELAY_BUFFER = 1024 * 1024;
+const RELAY_BUFFER = 2 * 1024 * 1024;
 const SWEEP_MS = 1000;
 const TLS_TIMEOUT_MS = 10_000;
 const PORT_TRIES = 16;

@@ -67,6 +67,7 @@ export function createClientStreams({ server, time, log, max }: StreamOptions): 
       remote: stream.remote,
       send(bytes) {
         if (stream.pendingBytes < BACKLOG_MAX) stream.write(bytes);
+        else server.counts.dropSlowClient++;
       },
       join(peer) {
         client.isJoined = true;

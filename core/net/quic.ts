@@ -10,7 +10,6 @@ import { P2pdError } from "../errors.ts";
 import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
 import { createQuicAcceptor } from "./quic-accept.ts";
 import { createQuicDatagrams } from "./quic-datagrams.ts";
-import { tieQuicToDevice } from "./quic-device.ts";
 import { type CloseName, closeWhenOpened, sessionError } from "./quic-errors.ts";
 import { createQuicPath, SEND_BUFFER } from "./quic-path.ts";
 import { compressedKeyOf, encodeProof, type ProofSubject } from "./quic-proof.ts";
@@ -25,6 +24,7 @@ import {
   socketAddressFor,
   writerOf,
 } from "./quic-runtime.ts";
+import { prepareQuicSocket } from "./quic-socket.ts";
 import { isLinkLocal6 } from "./socket-endpoints.ts";
 import { openError } from "./socket-errors.ts";
 import { sourceAddress } from "./source-address.ts";
@@ -76,13 +76,12 @@ export async function openQuic(options: QuicOptions): Promise<QuicEndpoint> {
   const port = endpoint.address?.port;
   if (port === undefined) throw openError(await broken, what);
   const local = { ip: options.local.ip, port };
-  if (options.device !== undefined) {
-    try {
-      tieQuicToDevice(local, options.device, `${what} of ${options.device}`);
-    } catch (thrown) {
-      endpoint.destroy();
-      throw thrown;
-    }
+  const { device } = options;
+  try {
+    prepareQuicSocket(local, device, device === undefined ? what : `${what} of ${device}`);
+  } catch (thrown) {
+    endpoint.destroy();
+    throw thrown;
   }
   const acceptor = createQuicAcceptor({ ...options, ownKey: key, local });
   const own: Own = { quic, endpoint, options, key, local };

@@ -84,6 +84,7 @@ async function datagramLink(world: LinkWorld, options: LinkOptions): Promise<Tur
   const any = familyOf(server.ip) === 4 ? "0.0.0.0" : "::";
   const socket = await world.openUdp({
     local: { ip: localIp ?? any, port: 0 },
+    receiveBufferBytes: RECEIVE_BUFFER,
     ...(device === undefined ? {} : { device }),
   });
   let handlers: LinkHandlers | undefined;
@@ -157,6 +158,8 @@ function streamLink(world: LinkWorld, { server, transport }: LinkOptions, stream
   };
 }
 
+/** What may come in one burst while this process is busy, of all peers. */
+const RECEIVE_BUFFER = 2 * 1024 * 1024;
 /** Octets that may wait for a slow connection with the server. */
 const MAX_PENDING = 256 * 1024;
 /** How long a server may take to end its half of a connection. */

@@ -40,7 +40,7 @@ test("where the free port of UDP is taken for TCP, another one is found", async 
   expect(asked).toEqual([expect.any(Number), portOf(running, "turn over udp")]);
 });
 
-test("a client that never reads costs a bounded backlog, while its peers go on sending", async () => {
+test("a client that never reads costs a bounded backlog while its peers go on sending, and what it loses is counted", async () => {
   await using running = await startTestInfra({ infraServers: ["turn"] });
   const turn = await open(running, "tcp");
   const path = [...(running.infra.turn?.server.allocations.all ?? [])][0]?.path;
@@ -49,6 +49,7 @@ test("a client that never reads costs a bounded backlog, while its peers go on s
   const before = process.memoryUsage().rss;
   for (let i = 0; i < 5000; i++) path?.send(datagram);
   expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024);
+  expect(running.infra.turn?.server.counts.dropSlowClient).toBeGreaterThan(4000);
   await turn.close();
 });
 
