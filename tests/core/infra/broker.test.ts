@@ -156,6 +156,18 @@ test.each([
   socket.destroy();
 });
 
+test("who was refused a WebSocket and does not close gives his place back all the same", async () => {
+  await using broker = await start({ clients: 1 });
+  const socket = connectTcp({ port: broker.port("ws"), host: "127.0.0.1", allowHalfOpen: true });
+  const closed = new Promise<void>((resolve) => void socket.once("close", () => resolve()));
+  socket.on("error", () => socket.destroy());
+  await once(socket, "connect");
+  socket.write("POST / HTTP/1.1\r\n\r\n");
+  socket.resume();
+  await closed;
+  expect((await broker.client("mqtt")).connected).toBe(true);
+});
+
 test("what is retained stays within its bounds, and the oldest makes room", () => {
   const store = createRetainedMessages({ messages: 3, octets: 100 });
   const put = (topic: string, size: number): void => store.store({ topic, payload: new Uint8Array(size) });
