@@ -61,6 +61,44 @@ simTest(
 );
 
 simTest(
+  "a server outside does not send us inside our own network, nor to no port",
+  [1],
+  async (sim) => {
+    for (const [ip, port] of [
+      ["10.0.0.5", 3478],
+      ["127.0.0.1", 22],
+      ["5.44.7.7", 0],
+    ] as const) {
+      const to = kinds.attribute(kinds.ALTERNATE_SERVER, { ip, port });
+      const odd = await oddServer(sim, `odd ${ip}`, () => ({ class: "error", attributes: [error(300), to] }));
+      const failed = await failureOf(openTurn(sim.host("alice").world, odd.at, OPTIONS));
+      expect(failed).toMatchObject({ code: "unavailable", detail: { turnCode: 300 } });
+    }
+  },
+  open,
+);
+
+simTest(
+  "an allocation is renewed by the lifetime that the server gave last, and over when that is nothing",
+  [1],
+  async (sim) => {
+    const odd = await oddServer(
+      sim,
+      "odd",
+      () => ({ class: "success", attributes: [relayed, lifetime(600)] }),
+      [lifetime(100), lifetime(100), lifetime(0)],
+    );
+    const found = await openTurn(sim.host("alice").world, odd.at, OPTIONS);
+    const began = sim.host("alice").world.time.now();
+    const { promise: closed, resolve } = Promise.withResolvers<P2pdError>();
+    found.attach({ message() {}, closed: resolve });
+    expect((await closed).code).toBe("closed");
+    expect(odd.refreshes.map((at) => Math.round((at - began) / 1000))).toEqual([540, 590, 640]);
+  },
+  open,
+);
+
+simTest(
   "a port that already has an allocation is left for a new one, twice at most",
   [1],
   async (sim) => {
@@ -182,14 +220,20 @@ interface OddServer {
   readonly at: TurnServerAddress;
   /** Signed Allocate requests that came. */
   readonly allocates: number;
+  /** When Refresh requests came. */
+  readonly refreshes: readonly number[];
   say(bytes: Uint8Array, to: Endpoint): void;
 }
 
-/** Tells its realm to whoever does not sign, and answers signed Allocate requests as it is told; all else succeeds. */
+/**
+ * Tells its realm to whoever does not sign, and answers signed Allocate requests as it is told; all else succeeds.
+ * @param lifetimes what it gives for one Refresh after another; nothing behind the last
+ */
 async function oddServer(
   sim: Simulation,
   name: string,
   answer: (message: stun.StunMessage, from: Endpoint) => Reply,
+  lifetimes: readonly kinds.Attribute[] = [],
 ): Promise<OddServer> {
   const host = sim.addServer(name, { link: { delayMs: 5 } });
   const socket = await host.world.openUdp({ local: { ip: host.ip(4), port: 3478 } });
@@ -200,13 +244,15 @@ async function oddServer(
     attributes: [error(401), kinds.attribute(kinds.REALM, "odd"), kinds.attribute(kinds.NONCE, "first")],
   };
   let allocates = 0;
+  const refreshes: number[] = [];
   socket.attach({
     message(bytes, from) {
       const message = stun.decodeStun(bytes.slice());
       if (typeof message === "string") return;
       const isSigned = stun.hasAttribute(message, kinds.MESSAGE_INTEGRITY);
       if (isSigned && message.method === turn.ALLOCATE) allocates++;
-      const fine: Reply = { class: "success", attributes: [lifetime(0)] };
+      const fine: Reply = { class: "success", attributes: [lifetimes[refreshes.length] ?? lifetime(0)] };
+      if (message.method === turn.REFRESH) refreshes.push(host.world.time.now());
       const reply = !isSigned ? challenge : message.method === turn.ALLOCATE ? answer(message, from) : fine;
       const signature = reply.key === undefined ? key : reply.key;
       socket.send(
@@ -226,6 +272,7 @@ async function oddServer(
     get allocates() {
       return allocates;
     },
+    refreshes,
     say: (bytes, to) => void socket.send(bytes, to),
   };
 }

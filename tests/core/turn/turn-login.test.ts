@@ -43,6 +43,10 @@ test.each([
   ["no realm or nonce", encode(401, [])],
   ["a list that was taken out on the way", challenge(401, ALGORITHMS, undefined)],
   ["only algorithms that we do not know", challenge(401, ALGORITHMS, [OTHER])],
+  [
+    "a realm that no key can be made of",
+    encode(401, [kinds.attribute(kinds.REALM, "\u0007"), kinds.attribute(kinds.NONCE, "n")]),
+  ],
   ["another code", challenge(486, NO_FEATURES, undefined)],
 ])("a refusal with %s is no reason to try again", (_, message) => {
   expect(createTurnLogin("u", "p").learn(message, undefined)).toBe(false);
