@@ -10,6 +10,8 @@ import type { OpenTurn } from "../turn/open-turn.ts";
 const LOOPBACK = "127.0.0.1";
 /** Endpoints of one peer at a time: a NAT may give it another port. */
 const MAX_DOORS = 8;
+/** Doors that are being opened for who came by himself: each has a descriptor, and he may use a new port each time. */
+const MAX_OPENING = 8;
 /** Datagrams that wait until a door is there. */
 const MAX_HELD = 16;
 const RECEIVE_BUFFER = 1024 * 1024;
@@ -30,6 +32,7 @@ export class RelayBridge {
   readonly #closed: (error: P2pdError) => void;
   readonly #doors = new Map<string, Door>();
   #count = 0;
+  #opening = 0;
   #isClosed = false;
 
   /**
@@ -80,7 +83,7 @@ export class RelayBridge {
       door.socket.send(bytes, this.#inner());
     } else if (door !== undefined) {
       if (door.held.length < MAX_HELD) door.held.push(bytes.slice());
-    } else {
+    } else if (this.#opening < MAX_OPENING) {
       const first = bytes.slice();
       this.#open(from, first).catch((thrown: unknown) => {
         this.#closed(
@@ -95,10 +98,10 @@ export class RelayBridge {
     const door: Door = { peer, socket: undefined, held, used: ++this.#count };
     if (this.#doors.size >= MAX_DOORS) this.#closeOldest();
     this.#doors.set(name, door);
-    const socket = await this.#world.openUdp({
-      local: { ip: LOOPBACK, port: 0 },
-      receiveBufferBytes: RECEIVE_BUFFER,
-    });
+    this.#opening++;
+    const socket = await this.#world
+      .openUdp({ local: { ip: LOOPBACK, port: 0 }, receiveBufferBytes: RECEIVE_BUFFER })
+      .finally(() => this.#opening--);
     if (this.#isClosed || this.#doors.get(name) !== door) {
       socket.close();
       return door;
