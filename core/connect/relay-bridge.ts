@@ -21,6 +21,8 @@ interface Door {
   /** Undefined until it is open. */
   socket: UdpSocket | undefined;
   readonly held: Uint8Array[];
+  /** Whether the endpoint inside has said something to the peer: others make room first. */
+  isAnswered: boolean;
   /** When it was last used, as the number of the datagram. */
   used: number;
 }
@@ -95,7 +97,7 @@ export class RelayBridge {
 
   async #open(peer: Endpoint, ...held: Uint8Array[]): Promise<Door> {
     const name = formatEndpoint(peer);
-    const door: Door = { peer, socket: undefined, held, used: ++this.#count };
+    const door: Door = { peer, socket: undefined, held, isAnswered: false, used: ++this.#count };
     if (this.#doors.size >= MAX_DOORS) this.#closeOldest();
     this.#doors.set(name, door);
     this.#opening++;
@@ -112,6 +114,7 @@ export class RelayBridge {
         // Other programs of this machine may knock, too.
         if (!sameEndpoint(from, this.#inner())) return;
         door.used = ++this.#count;
+        door.isAnswered = true;
         this.#turn.send(bytes, peer);
       },
     });
@@ -122,7 +125,9 @@ export class RelayBridge {
   }
 
   #closeOldest(): void {
-    const [oldest] = [...this.#doors].sort(([, a], [, b]) => a.used - b.used);
+    const [oldest] = [...this.#doors].sort(
+      ([, a], [, b]) => Number(a.isAnswered) - Number(b.isAnswered) || a.used - b.used,
+    );
     if (oldest === undefined) return;
     this.#doors.delete(oldest[0]);
     oldest[1].socket?.close();
