@@ -40,8 +40,8 @@ export function createAdmission(places: number): Admission {
   };
 }
 
-/** Who has one IPv6 address has all of its /64. */
-function networkOf(ip: string): string {
+/** Who counts as one: who has one IPv6 address has all of its /64. */
+export function networkOf(ip: string): string {
   const octets = familyOf(ip) === 6 ? parseIp(ip) : undefined;
   return octets === undefined ? ip : octets.subarray(0, 8).toHex();
 }
