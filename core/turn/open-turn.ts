@@ -104,6 +104,8 @@ async function openAt(
       });
     } catch (thrown) {
       link.close();
+      // It may be why: a server that has another realm by now need not say so.
+      learnt?.delete(name);
       const error = toP2pdError(thrown);
       const alternate = error.detail["alternate"] as Endpoint | undefined;
       const isNewPort = turnCodeOf(error) === 437 && ++ports <= NEW_PORTS_MAX;

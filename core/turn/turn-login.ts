@@ -75,7 +75,8 @@ export function createTurnLogin(username: string, password: string, known?: Sign
       if (code !== 401 && code !== 438) return false;
       // Another request has learnt something newer meanwhile.
       if (used !== signature) return true;
-      if (code === 401 && used !== undefined) return false;
+      // What another login learnt may be of a server that has changed its realm since.
+      if (code === 401 && used !== undefined && used !== known) return false;
       const next = challengeOf(message);
       if (next === undefined) return false;
       signature = next;

@@ -99,6 +99,26 @@ simTest(
 );
 
 simTest(
+  "what was learnt of a server and serves no more is forgotten with the allocation that it cost",
+  [1],
+  async (sim) => {
+    const odd = await oddServer(sim, "odd", () => ({
+      class: "success",
+      attributes: [relayed, lifetime(600)],
+    }));
+    const old = { attributes: [], integrity: { key: new Uint8Array(16), hash: "sha1" } } as const;
+    const learnt = new Map([[`${odd.at.host}:3478 user`, old]]);
+    const options = { ...OPTIONS, learnt };
+    const { world } = sim.host("alice");
+    expect((await failureOf(openTurn(world, odd.at, options))).code).toBe("timeout");
+    const found = await openTurn(world, odd.at, options);
+    expect(learnt.size).toBe(1);
+    await found.close();
+  },
+  open,
+);
+
+simTest(
   "a port that already has an allocation is left for a new one, twice at most",
   [1],
   async (sim) => {

@@ -63,6 +63,17 @@ test("a refused password is not sent again, a stale nonce is replaced, and what 
   expect(login.learn(challenge(401, "third", undefined), first)).toBe(true);
 });
 
+test("what another login learnt is learnt anew when it is refused, once", () => {
+  const other = createTurnLogin("u", "p");
+  other.learn(challenge(401, NO_FEATURES, undefined), undefined);
+  const known = other.sign() as Signature;
+  const login = createTurnLogin("u", "p", known);
+  expect(login.learn(challenge(401, ALGORITHMS, [SHA256]), known)).toBe(true);
+  const fresh = login.sign() as Signature;
+  expect(fresh.integrity.hash).toBe("sha256");
+  expect(login.learn(challenge(401, ALGORITHMS, [SHA256]), fresh)).toBe(false);
+});
+
 test.each([
   [600, 540_000],
   [3600, 3_540_000],
