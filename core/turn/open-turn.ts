@@ -104,11 +104,12 @@ async function openAt(
       });
     } catch (thrown) {
       link.close();
-      // It may be why: a server that has another realm by now need not say so.
-      learnt?.delete(name);
       const error = toP2pdError(thrown);
+      const code = turnCodeOf(error);
+      // It may be why: the server may have another realm by now.
+      if (code === 401 || code === 437 || code === 441) learnt?.delete(name);
       const alternate = error.detail["alternate"] as Endpoint | undefined;
-      const isNewPort = turnCodeOf(error) === 437 && ++ports <= NEW_PORTS_MAX;
+      const isNewPort = code === 437 && ++ports <= NEW_PORTS_MAX;
       if (alternate !== undefined) {
         const loops = seen.has(formatEndpoint(alternate)) || seen.size > ALTERNATES_MAX;
         if (loops || !mayFollow(server, alternate)) throw error;

@@ -3,6 +3,7 @@ import { expect } from "bun:test";
 import { P2pdError } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/ip.ts";
 import { openTurn, type OpenTurnOptions, type TurnServerAddress } from "../../../core/turn/open-turn.ts";
+import type { Signature } from "../../../core/turn/turn-login.ts";
 import * as kinds from "../../../core/wire/stun-attributes.ts";
 import { longTermKey } from "../../../core/wire/stun-integrity.ts";
 import * as stun from "../../../core/wire/stun.ts";
@@ -99,18 +100,21 @@ simTest(
 );
 
 simTest(
-  "what was learnt of a server and serves no more is forgotten with the allocation that it cost",
+  "what was learnt of a server is forgotten when it has another realm by now",
   [1],
   async (sim) => {
-    const odd = await oddServer(sim, "odd", () => ({
-      class: "success",
-      attributes: [relayed, lifetime(600)],
-    }));
+    const other = (code: number): Reply => ({ class: "error", attributes: [error(code)], key: null });
+    const replies = [other(441), other(437)];
+    const fine: Reply = { class: "success", attributes: [relayed, lifetime(600)] };
+    const odd = await oddServer(sim, "odd", () => replies.shift() ?? fine);
     const old = { attributes: [], integrity: { key: new Uint8Array(16), hash: "sha1" } } as const;
-    const learnt = new Map([[`${odd.at.host}:3478 user`, old]]);
+    const learnt = new Map<string, Signature>();
     const options = { ...OPTIONS, learnt };
     const { world } = sim.host("alice");
-    expect((await failureOf(openTurn(world, odd.at, options))).code).toBe("timeout");
+    learnt.set(`${odd.at.host}:3478 user`, old);
+    expect((await failureOf(openTurn(world, odd.at, options))).detail["turnCode"]).toBe(441);
+    expect(learnt.size).toBe(0);
+    learnt.set(`${odd.at.host}:3478 user`, old);
     const found = await openTurn(world, odd.at, options);
     expect(learnt.size).toBe(1);
     await found.close();
