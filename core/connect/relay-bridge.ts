@@ -10,6 +10,8 @@ import type { OpenTurn } from "../turn/open-turn.ts";
 const LOOPBACK = "127.0.0.1";
 /** Endpoints of one peer at a time: a NAT may give it another port. */
 const MAX_DOORS = 8;
+/** Doors that are being opened for who came by himself: each has a descriptor, and he may use a new port each time. */
+const MAX_OPENING = 8;
 /** Datagrams that wait until a door is there. */
 const MAX_HELD = 16;
 const RECEIVE_BUFFER = 1024 * 1024;
@@ -19,6 +21,8 @@ interface Door {
   /** Undefined until it is open. */
   socket: UdpSocket | undefined;
   readonly held: Uint8Array[];
+  /** Whether the endpoint inside has said something to the peer: others make room first. */
+  isAnswered: boolean;
   /** When it was last used, as the number of the datagram. */
   used: number;
 }
@@ -30,6 +34,7 @@ export class RelayBridge {
   readonly #closed: (error: P2pdError) => void;
   readonly #doors = new Map<string, Door>();
   #count = 0;
+  #opening = 0;
   #isClosed = false;
 
   /**
@@ -80,7 +85,7 @@ export class RelayBridge {
       door.socket.send(bytes, this.#inner());
     } else if (door !== undefined) {
       if (door.held.length < MAX_HELD) door.held.push(bytes.slice());
-    } else {
+    } else if (this.#opening < MAX_OPENING) {
       const first = bytes.slice();
       this.#open(from, first).catch((thrown: unknown) => {
         this.#closed(
@@ -92,13 +97,13 @@ export class RelayBridge {
 
   async #open(peer: Endpoint, ...held: Uint8Array[]): Promise<Door> {
     const name = formatEndpoint(peer);
-    const door: Door = { peer, socket: undefined, held, used: ++this.#count };
+    const door: Door = { peer, socket: undefined, held, isAnswered: false, used: ++this.#count };
     if (this.#doors.size >= MAX_DOORS) this.#closeOldest();
     this.#doors.set(name, door);
-    const socket = await this.#world.openUdp({
-      local: { ip: LOOPBACK, port: 0 },
-      receiveBufferBytes: RECEIVE_BUFFER,
-    });
+    this.#opening++;
+    const socket = await this.#world
+      .openUdp({ local: { ip: LOOPBACK, port: 0 }, receiveBufferBytes: RECEIVE_BUFFER })
+      .finally(() => this.#opening--);
     if (this.#isClosed || this.#doors.get(name) !== door) {
       socket.close();
       return door;
@@ -109,6 +114,7 @@ export class RelayBridge {
         // Other programs of this machine may knock, too.
         if (!sameEndpoint(from, this.#inner())) return;
         door.used = ++this.#count;
+        door.isAnswered = true;
         this.#turn.send(bytes, peer);
       },
     });
@@ -119,7 +125,9 @@ export class RelayBridge {
   }
 
   #closeOldest(): void {
-    const [oldest] = [...this.#doors].sort(([, a], [, b]) => a.used - b.used);
+    const [oldest] = [...this.#doors].sort(
+      ([, a], [, b]) => Number(a.isAnswered) - Number(b.isAnswered) || a.used - b.used,
+    );
     if (oldest === undefined) return;
     this.#doors.delete(oldest[0]);
     oldest[1].socket?.close();

@@ -59,7 +59,7 @@ interface Setting {
   readonly signal: AbortSignal;
 }
 
-/** Takes over `turn`. Rejects as `World.openQuic` does. */
+/** Takes over `turn`. Rejects as `World.openQuic` does; the allocation is given back then. */
 export async function holdRelay(world: World, turn: OpenTurn, options: HoldOptions): Promise<HeldRelay> {
   const { note, transport, accept } = options;
   const [at] = turn.relayed as [Endpoint];
@@ -104,7 +104,12 @@ export async function holdRelay(world: World, turn: OpenTurn, options: HoldOptio
     },
     signal: stopping.signal,
   };
-  release = transport === "tcp" ? holdTcp(setting) : await holdUdp(setting);
+  try {
+    release = transport === "tcp" ? holdTcp(setting) : await holdUdp(setting);
+  } catch (thrown) {
+    void turn.close();
+    throw thrown;
+  }
   const asked = new Set<string>();
   return {
     at,

@@ -17,7 +17,7 @@ import { pause } from "./pause.ts";
 import type { OwnNetworks } from "./plan.ts";
 import type { Attempt, AttemptContext, BarePath, Path } from "./race.ts";
 import { callRelay, refuseRelay } from "./relay-call.ts";
-import { type HeldRelay, holdRelay, type RelaySource } from "./relay-hold.ts";
+import { holdRelay, type RelaySource } from "./relay-hold.ts";
 
 /** What both ends need of the node. */
 export interface RelaySetting {
@@ -81,7 +81,7 @@ async function byOurs(
   const turn = await unlessAborted(source.open(transport, familyFor(peer())), context.signal);
   const { host, port } = turn.from;
   const server = `${host}:${port} over ${turn.link.transport.toUpperCase()}`;
-  const held = await hold(world, turn, { transport, credentials, peerKey, note });
+  const held = await holdRelay(world, turn, { transport, credentials, peerKey, note });
   const [request, token] = [randomWord(world), randomWord(world)];
   const ms = (world.time.now() - began).toFixed(0);
   note("allocated", `${formatEndpoint(held.at)} on ${server}, in ${ms} ms`);
@@ -157,20 +157,6 @@ async function byTheirs(
     throw new P2pdError(error.code, text, error.detail, { cause: error });
   } finally {
     if (isAsked && context.signal.aborted) giveUp(options, request);
-  }
-}
-
-/** The allocation is given back if there is no holding it. */
-async function hold(
-  world: World,
-  turn: OpenTurn,
-  options: Parameters<typeof holdRelay>[2],
-): Promise<HeldRelay> {
-  try {
-    return await holdRelay(world, turn, options);
-  } catch (thrown) {
-    void turn.close();
-    throw thrown;
   }
 }
 

@@ -11,6 +11,8 @@ import type { ByteStream, World } from "../net/world.ts";
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const HEAD_MAX_LENGTH = 8192;
 const HEAD_TIMEOUT_MS = 10_000;
+/** How long a client that was refused may take to end its half of the connection. */
+const LINGER_MS = 1000;
 
 /** Rejects with `protocol`, `closed` or `timeout`; the stream is then answered and closed. */
 export function acceptWebSocket(time: World["time"], stream: ByteStream): Promise<ByteStream> {
@@ -24,6 +26,7 @@ export function acceptWebSocket(time: World["time"], stream: ByteStream): Promis
     if (status !== undefined) {
       stream.write(Buffer.from(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`));
       stream.end();
+      time.after(LINGER_MS, () => stream.abort(), { background: true });
     } else stream.abort(error);
     reject(error);
   };

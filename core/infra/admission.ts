@@ -1,4 +1,5 @@
 /** How many connections there may be, in all and from one address, so that nobody takes every place. */
+import { familyOf, parseIp } from "../ip.ts";
 
 export interface Admission {
   /** Takes a place for `ip`; false if there is none. */
@@ -18,21 +19,29 @@ export function createAdmission(places: number): Admission {
   let count = 0;
   return {
     admit(ip) {
-      const here = held.get(ip) ?? 0;
+      const network = networkOf(ip);
+      const here = held.get(network) ?? 0;
       if (count >= places || here >= perIp) return false;
-      held.set(ip, here + 1);
+      held.set(network, here + 1);
       count++;
       return true;
     },
     leave(ip) {
-      const here = held.get(ip) ?? 0;
+      const network = networkOf(ip);
+      const here = held.get(network) ?? 0;
       if (here === 0) return;
-      if (here === 1) held.delete(ip);
-      else held.set(ip, here - 1);
+      if (here === 1) held.delete(network);
+      else held.set(network, here - 1);
       count--;
     },
     get count() {
       return count;
     },
   };
+}
+
+/** Who counts as one: who has one IPv6 address has all of its /64. */
+export function networkOf(ip: string): string {
+  const octets = familyOf(ip) === 6 ? parseIp(ip) : undefined;
+  return octets === undefined ? ip : octets.subarray(0, 8).toHex();
 }

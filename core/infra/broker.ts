@@ -12,7 +12,7 @@ import { byteDuplex } from "../signal/byte-duplex.ts";
 import { createTokenBucket, type TokenBucket } from "../signal/token-bucket.ts";
 import { createPacketLimit } from "../wire/mqtt-packet-limit.ts";
 import { acceptWebSocket } from "./accept-web-socket.ts";
-import { createAdmission } from "./admission.ts";
+import { createAdmission, networkOf } from "./admission.ts";
 import { createRetainedMessages, type RetainedBounds } from "./retained-messages.ts";
 
 export interface BrokerBounds {
@@ -34,7 +34,7 @@ export const BROKER_BOUNDS: BrokerBounds = {
   topicOctets: 256,
   publishesPerSecond: 100,
   backlogOctets: 1024 * 1024,
-  retained: { messages: 65_536, octets: 64 * 1024 * 1024 },
+  retained: { messages: 65_536, octets: 64 * 1024 * 1024, share: 1 / 4 },
 };
 
 /** A client that says nothing for one and a half times as long is gone. */
@@ -72,6 +72,9 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
   const streams = new Set<ByteStream>();
   const admission = createAdmission(bounds.clients);
   const rates = new WeakMap<Client, TokenBucket>();
+  const networks = new WeakMap<object, string>();
+  /** From which network a payload came: of a packet nothing else gets as far as the store. */
+  const origins = new WeakMap<object, string>();
   const retained = createRetainedMessages<{ topic: string; payload: Uint8Array }>(bounds.retained);
 
   const broken = (client: Client, why: string): P2pdError => {
@@ -117,6 +120,9 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
         return done(broken(client, `more than ${bounds.publishesPerSecond} messages per second`));
       }
       counts.published++;
+      if (packet.retain && packet.payload instanceof Uint8Array) {
+        origins.set(packet.payload, networks.get(client.conn) ?? "");
+      }
       done(null);
     },
     authorizeSubscribe(client, subscription, done) {
@@ -135,7 +141,7 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
   // Its own store has no bounds and searches all it has for every subscription.
   Object.assign((aedes as unknown as { persistence: object }).persistence, {
     async storeRetained(packet: { topic: string; payload: Uint8Array }) {
-      retained.store(packet);
+      retained.store(packet, origins.get(packet.payload) ?? "");
     },
     createRetainedStreamCombi(topics: readonly string[]) {
       return Readable.from(topics.flatMap((topic) => retained.get(topic) ?? []));
@@ -158,6 +164,7 @@ export async function openBroker(world: World, options: BrokerOptions): Promise<
       createPacketLimit(bounds.packetOctets),
       "client",
     );
+    networks.set(duplex, networkOf(stream.remote.ip));
     aedes.handle(duplex);
   }
 

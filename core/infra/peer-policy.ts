@@ -30,6 +30,7 @@ const SPECIAL: readonly (readonly [network: string, prefixLength: number])[] = [
   ["198.51.100.0", 24],
   ["203.0.113.0", 24],
   ["::", 96],
+  ["::ffff:0:0:0", 96],
   ["64:ff9b:1::", 48],
   ["100::", 64],
   ["2001::", 23],

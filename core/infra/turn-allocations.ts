@@ -72,6 +72,7 @@ interface Pending {
 }
 
 interface Reservation {
+  readonly account: string;
   readonly family: Family;
   readonly port: number;
   readonly expiresMs: number;
@@ -122,8 +123,8 @@ export function createAllocations(options: AllocationOptions): Allocations {
       (has(turn.REQUESTED_ADDRESS_FAMILY) && family === undefined);
     if (isMalformed) return 400;
     // RFC 6062 section 5.1.
-    if (transport === "tcp" && (path.transport === "udp" || even !== undefined || token !== undefined))
-      return 400;
+    const isForUdp = even !== undefined || token !== undefined || has(turn.DONT_FRAGMENT);
+    if (transport === "tcp" && (path.transport === "udp" || isForUdp)) return 400;
     if (token !== undefined && (even !== undefined || family !== undefined || additional !== undefined))
       return 400;
     if (additional !== undefined && (family !== undefined || even === true)) return 400;
@@ -151,7 +152,7 @@ export function createAllocations(options: AllocationOptions): Allocations {
     const families = wanted.families.filter((family) => relayIps.has(family));
     if (families.length === 0) return refuse(request, 440);
     const held = perAccount.get(sender.account) ?? 0;
-    if (held >= limits.perAccount) return refuse(request, 486);
+    if (held >= limits.perAccount || !mayReserve(wanted, sender.account, held)) return refuse(request, 486);
     if (all.size >= limits.allocations) return refuse(request, 508);
 
     // The answer is made after the datagram's buffer has gone.
@@ -207,6 +208,14 @@ export function createAllocations(options: AllocationOptions): Allocations {
     for (const relay of allocation.relays.values()) openRelay(relay);
   }
 
+  /** A kept port counts as an allocation, or who allocates and gives back in turn would soon have them all. */
+  function mayReserve({ parity }: Wanted, account: string, held: number): boolean {
+    if (parity !== "pair") return true;
+    let kept = 0;
+    for (const one of reservations.values()) if (one.account === account) kept++;
+    return held + kept + 2 <= limits.perAccount;
+  }
+
   function choosePort(job: Pending, family: Family): number | undefined {
     const { wanted, request } = job;
     const pool = portsOf(wanted.transport, family);
@@ -221,7 +230,8 @@ export function createAllocations(options: AllocationOptions): Allocations {
       const token = random(8);
       job.reservation = token;
       const expiresMs = request.nowMs + RESERVATION_MS;
-      reservations.set(token.toBase64(), { family, port: port + 1, expiresMs });
+      const { account } = request.sender;
+      reservations.set(token.toBase64(), { account, family, port: port + 1, expiresMs });
     }
     return port;
   }

@@ -4,7 +4,7 @@
  */
 import { type Endpoint, type Family, familyOf } from "../ip.ts";
 import { attribute } from "../wire/stun-attributes.ts";
-import { readAttribute } from "../wire/stun.ts";
+import { hasAttribute, readAttribute } from "../wire/stun.ts";
 import * as turn from "../wire/turn.ts";
 import type { PeerVerdict } from "./peer-policy.ts";
 import { type Allocations, lifetimeSeconds } from "./turn-allocations.ts";
@@ -46,6 +46,7 @@ function refresh(
 ): Uint8Array | number {
   const { message, nowMs } = request;
   const wire = readAttribute(message, turn.REQUESTED_ADDRESS_FAMILY);
+  if (wire === undefined && hasAttribute(message, turn.REQUESTED_ADDRESS_FAMILY)) return 400;
   const family: Family | undefined =
     wire === undefined ? undefined : wire === turn.FAMILY_IP4 ? 4 : wire === turn.FAMILY_IP6 ? 6 : undefined;
   if (wire !== undefined && (family === undefined || !allocation.relays.has(family))) return 443;

@@ -81,10 +81,12 @@ export function createClientStreams({ server, time, log, max }: StreamOptions): 
     };
     const client: Client = { stream, path, heardMs: time.now(), isJoined: false };
     clients.add(client);
+    // Behind a ConnectionBind nothing may come before its answer (RFC 6062 section 4.3): it would be neither's.
+    const unlessJoined = (serve: () => void): void => (client.isJoined ? stream.abort() : serve());
     const reader = createStunFrameReader(
       {
-        stun: (bytes) => void server.message(path, bytes, time.now()),
-        channelData: (bytes) => server.channelData(path, bytes, time.now()),
+        stun: (bytes) => unlessJoined(() => void server.message(path, bytes, time.now())),
+        channelData: (bytes) => unlessJoined(() => server.channelData(path, bytes, time.now())),
       },
       MESSAGE_MAX,
     );
@@ -97,6 +99,7 @@ export function createClientStreams({ server, time, log, max }: StreamOptions): 
       data(bytes) {
         client.heardMs = time.now();
         const fault = reader.push(bytes);
+        if (client.isJoined && reader.heldBytes > 0) stream.abort();
         if (fault === undefined) return;
         server.counts.malformed++;
         log.debug("connection closed", { client: formatEndpoint(stream.remote), why: fault });

@@ -104,8 +104,11 @@ const MAX_PENDING = 4096;
 const KNOWN: readonly number[] = Object.values(kinds).flatMap((kind) =>
   typeof kind === "object" && "type" in kind ? [kind.type] : [],
 );
-/** Error responses that a server gives before it knows whom it talks to (RFC 8489 sections 9.1.3, 9.2.4). */
-const UNSIGNED_ERRORS: ReadonlySet<number> = new Set([400, 401, 438]);
+/**
+ * Error responses that a server gives before it knows whom it talks to (RFC 8489 sections 9.1.3, 9.2.4); another realm
+ * than its own coturn answers with 437, or 441.
+ */
+const UNSIGNED_ERRORS: ReadonlySet<number> = new Set([400, 401, 437, 438, 441]);
 
 /** Makes the exchange of one transport, which sends octets by `send`. */
 export function createStunExchange(

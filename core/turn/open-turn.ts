@@ -3,7 +3,7 @@
  * where the old one is taken (437); and of several servers asked at once, the one that answers first.
  */
 import { P2pdError, toP2pdError } from "../errors.ts";
-import { type Endpoint, familyOf, formatEndpoint } from "../ip.ts";
+import { type Endpoint, familyOf, formatEndpoint, scopeOf } from "../ip.ts";
 import type { ByteStream, Timer, World } from "../net/world.ts";
 import { allocate, type AllocateOptions, type TurnAllocation } from "./turn-allocation.ts";
 import { bindPeer, connectPeer } from "./turn-connections.ts";
@@ -105,15 +105,24 @@ async function openAt(
     } catch (thrown) {
       link.close();
       const error = toP2pdError(thrown);
+      const code = turnCodeOf(error);
+      // It may be why: the server may have another realm by now.
+      if (code === 401 || code === 437 || code === 441) learnt?.delete(name);
       const alternate = error.detail["alternate"] as Endpoint | undefined;
-      const isNewPort = turnCodeOf(error) === 437 && ++ports <= NEW_PORTS_MAX;
+      const isNewPort = code === 437 && ++ports <= NEW_PORTS_MAX;
       if (alternate !== undefined) {
         const loops = seen.has(formatEndpoint(alternate)) || seen.size > ALTERNATES_MAX;
-        if (loops || familyOf(alternate.ip) !== familyOf(server.ip)) throw error;
+        if (loops || !mayFollow(server, alternate)) throw error;
         server = alternate;
       } else if (!isNewPort) throw error;
     }
   }
+}
+
+/** A server outside must not make us knock inside our own network. */
+function mayFollow({ ip }: Endpoint, alternate: Endpoint): boolean {
+  const leadsInside = scopeOf(ip) === "public" && scopeOf(alternate.ip) !== "public";
+  return alternate.port !== 0 && familyOf(alternate.ip) === familyOf(ip) && !leadsInside;
 }
 
 /** A server among several. */

@@ -142,7 +142,7 @@ export async function allocate(
     after(everyMs, () => {
       const attempt = (): void => {
         renew().then(
-          (lifetimeMs) => keepUp(everyMs, time.now() + lifetimeMs, renew, lost),
+          (lifetimeMs) => keepUp(renewAfterMs(lifetimeMs / 1000), time.now() + lifetimeMs, renew, lost),
           (thrown: unknown) => {
             if (ended !== undefined) return;
             const error = toP2pdError(thrown);
@@ -181,7 +181,12 @@ export async function allocate(
   keepUp(
     renewAfterMs(grantedSeconds),
     time.now() + 1000 * grantedSeconds,
-    async () => 1000 * (readAttribute(await ask(turn.REFRESH, lifetime), turn.LIFETIME) ?? grantedSeconds),
+    async () => {
+      const seconds = readAttribute(await ask(turn.REFRESH, lifetime), turn.LIFETIME) ?? grantedSeconds;
+      if (seconds === 0)
+        throw new P2pdError("closed", `${formatEndpoint(link.server)} has ended the allocation`);
+      return 1000 * seconds;
+    },
     lost,
   );
 

@@ -2,6 +2,7 @@
  * The client's half of STUN's long-term credentials (RFC 8489 section 9.2.3 to 9.2.5): learns realm, nonce and password
  * algorithm from refusals, and signs requests with them. Pure; one login serves all requests of one allocation.
  */
+import { opaqueString } from "../wire/opaque-string.ts";
 import * as kinds from "../wire/stun-attributes.ts";
 import { type IntegrityHash, longTermKey, nonceFeatures, userHash } from "../wire/stun-integrity.ts";
 import { readAttribute, type StunMessage } from "../wire/stun.ts";
@@ -28,7 +29,7 @@ export function createTurnLogin(username: string, password: string, known?: Sign
   function challengeOf(message: StunMessage): Signature | undefined {
     const realm = readAttribute(message, kinds.REALM);
     const nonce = readAttribute(message, kinds.NONCE);
-    if (realm === undefined || nonce === undefined) return undefined;
+    if (realm === undefined || nonce === undefined || !isRealm(realm)) return undefined;
     const features = nonceFeatures(nonce);
     const offered = readAttribute(message, kinds.PASSWORD_ALGORITHMS);
     // The nonce says that there was a list: somebody on the way took it out.
@@ -74,11 +75,21 @@ export function createTurnLogin(username: string, password: string, known?: Sign
       if (code !== 401 && code !== 438) return false;
       // Another request has learnt something newer meanwhile.
       if (used !== signature) return true;
-      if (code === 401 && used !== undefined) return false;
+      // What another login learnt may be of a server that has changed its realm since.
+      if (code === 401 && used !== undefined && used !== known) return false;
       const next = challengeOf(message);
       if (next === undefined) return false;
       signature = next;
       return true;
     },
   };
+}
+
+/** Whether keys can be made of it: it came from the network, and may have characters that no realm has. */
+function isRealm(text: string): boolean {
+  try {
+    return opaqueString(text, "the realm") !== "";
+  } catch {
+    return false;
+  }
 }

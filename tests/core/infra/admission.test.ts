@@ -20,3 +20,13 @@ test("few places are not divided", () => {
   for (let i = 0; i < 10; i++) expect(admission.admit("a")).toBe(true);
   expect(admission.admit("b")).toBe(false);
 });
+
+test("of IPv6, a network of 64 bits counts as one address", () => {
+  const admission = createAdmission(100);
+  let admitted = 0;
+  while (admission.admit(`2001:db8:0:1:${admitted.toString(16)}::1`)) admitted++;
+  expect(admitted).toBe(25);
+  expect(admission.admit("2001:db8:0:2::1")).toBe(true);
+  admission.leave("2001:db8:0:1:ffff::");
+  expect(admission.admit("2001:db8:0:1::7")).toBe(true);
+});

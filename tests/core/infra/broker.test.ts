@@ -156,9 +156,22 @@ test.each([
   socket.destroy();
 });
 
+test("who was refused a WebSocket and does not close gives his place back all the same", async () => {
+  await using broker = await start({ clients: 1 });
+  const socket = connectTcp({ port: broker.port("ws"), host: "127.0.0.1", allowHalfOpen: true });
+  const closed = new Promise<void>((resolve) => void socket.once("close", () => resolve()));
+  socket.on("error", () => socket.destroy());
+  await once(socket, "connect");
+  socket.write("POST / HTTP/1.1\r\n\r\n");
+  socket.resume();
+  await closed;
+  expect((await broker.client("mqtt")).connected).toBe(true);
+});
+
 test("what is retained stays within its bounds, and the oldest makes room", () => {
-  const store = createRetainedMessages({ messages: 3, octets: 100 });
-  const put = (topic: string, size: number): void => store.store({ topic, payload: new Uint8Array(size) });
+  const store = createRetainedMessages({ messages: 3, octets: 100, share: 1 });
+  const put = (topic: string, size: number): void =>
+    store.store({ topic, payload: new Uint8Array(size) }, "owner");
   for (const topic of ["a", "b", "c", "a", "d"]) put(topic, 10);
   expect(["a", "b", "c", "d"].map((topic) => store.get(topic) !== undefined)).toEqual([
     true,
@@ -171,6 +184,36 @@ test("what is retained stays within its bounds, and the oldest makes room", () =
   put("f", 101);
   expect(store.get("f")).toBeUndefined();
   expect(store.get("e")).toBeDefined();
+});
+
+test("who fills his share of what is retained loses his own oldest, and nobody else's", () => {
+  const store = createRetainedMessages({ messages: 8, octets: 400, share: 1 / 4 });
+  const put = (owner: string, topic: string, size: number): void =>
+    store.store({ topic, payload: new Uint8Array(size) }, owner);
+  put("good", "g", 10);
+  for (let i = 0; i < 50; i++) put("bad", `b${i}`, 10);
+  expect([store.get("g"), store.get("b47"), store.get("b48"), store.get("b49")].map(Boolean)).toEqual([
+    true,
+    false,
+    true,
+    true,
+  ]);
+  put("bad", "large", 90);
+  expect([store.count, store.octets]).toEqual([2, 106]);
+  put("bad", "larger", 100);
+  expect(store.get("larger")).toBeUndefined();
+  // Who publishes to another's topic has it from then on.
+  put("bad", "g", 5);
+  expect([store.count, store.get("large")]).toEqual([1, undefined]);
+});
+
+test("one network's retained messages leave room for the others'", async () => {
+  await using broker = await start({ retained: { messages: 8, octets: 10_000, share: 1 / 4 } });
+  const [one, two] = [await broker.client("mqtt"), await broker.client("ws")];
+  for (const [i, client] of [one, two, one, two].entries()) {
+    await client.publishAsync(`topic ${i}`, "x", { qos: i % 2 === 0 ? 1 : 2, retain: true });
+  }
+  expect([broker.retained.count, broker.retained.dropped]).toEqual([2, 2]);
 });
 
 interface TestBroker extends AsyncDisposable, InfraBroker {

@@ -126,6 +126,7 @@ test.each([
   "::7f00:1",
   "64:ff9b::a00:1",
   "2002:7f00:1::",
+  "::ffff:0:7f00:1",
   "2001:db8::1",
 ])("%s is not relayed to over IPv6", (ip) => {
   const client = turnWorld().udp(1);

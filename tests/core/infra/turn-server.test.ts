@@ -190,6 +190,20 @@ describe("allocations", () => {
     expect(world.udp(5).ask(turn.ALLOCATE, [UDP], { user: timed(`${soon}:carol`) }).code).toBe(508);
   });
 
+  test("a port that is kept for later counts as an allocation of its user, until it is used or 30 s are over", () => {
+    const world = turnWorld({ perAccount: 4 });
+    const client = world.udp(1);
+    const reserve = (): number => client.ask(turn.ALLOCATE, [UDP, even(true)]).code;
+    for (let i = 0; i < 3; i++) {
+      expect(reserve()).toBe(0);
+      client.ask(turn.REFRESH, [lifetime(0)]);
+    }
+    expect(reserve()).toBe(486);
+    world.nowMs += 30_000;
+    world.server.sweep(world.nowMs);
+    expect(reserve()).toBe(0);
+  });
+
   test("when all ports are taken the answer is 508, and a port that was given back serves again", () => {
     const world = turnWorld({ portFirst: 50_000, portLast: 50_002 });
     const clients = [1, 2, 3].map((port) => world.udp(port));
@@ -238,6 +252,9 @@ describe("allocations", () => {
     expect(client.ask(turn.REFRESH, [lifetime(0), family(2)]).code).toBe(0);
     expect(world.relays.map((relay) => relay.family)).toEqual([4]);
     expect(client.ask(turn.REFRESH, [family(2)]).code).toBe(443);
+    const broken: Attribute = { type: turn.REQUESTED_ADDRESS_FAMILY.type, size: 1, write() {} };
+    expect(client.ask(turn.REFRESH, [lifetime(0), broken]).code).toBe(400);
+    expect(world.relays).toHaveLength(1);
     expect(client.ask(turn.REFRESH, [lifetime(0)]).get(turn.LIFETIME)).toBe(0);
     expect(world.relays).toEqual([]);
   });

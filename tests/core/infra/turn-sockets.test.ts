@@ -6,7 +6,10 @@ import { P2pdError, toP2pdError } from "../../../core/errors.ts";
 import { createRealWorld } from "../../../core/net/real-world.ts";
 import type { World } from "../../../core/net/world.ts";
 import { openTurn, type OpenTurn, type OpenTurnOptions } from "../../../core/turn/open-turn.ts";
-import { encodeStun } from "../../../core/wire/stun.ts";
+import { createTurnLogin, type Signature } from "../../../core/turn/turn-login.ts";
+import { attribute } from "../../../core/wire/stun-attributes.ts";
+import { decodeStun, encodeStun, readAttribute, type StunMessage } from "../../../core/wire/stun.ts";
+import { CONNECT, CONNECTION_BIND, CONNECTION_ID, XOR_PEER_ADDRESS } from "../../../core/wire/turn.ts";
 import { makeTlsIdentity } from "../signal/tls-identity.ts";
 import { portOf, startTestInfra, type TestInfra } from "./infra-options.ts";
 
@@ -50,6 +53,36 @@ test("a client that never reads costs a bounded backlog while its peers go on se
   for (let i = 0; i < 5000; i++) path?.send(datagram);
   expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024);
   expect(running.infra.turn?.server.counts.dropSlowClient).toBeGreaterThan(4000);
+  await turn.close();
+});
+
+test("a connection that says more behind a ConnectionBind than that ends, and was joined with one peer at most", async () => {
+  await using running = await startTestInfra({ infraServers: ["turn"] });
+  const turn = await open(running, "tcp", { relayed: "tcp" });
+  const ids: number[] = [];
+  for (let i = 0; i < 2; i++) {
+    const peer = await world.listenTcp({ local: { ip: "127.0.0.1", port: 0 }, accept() {} });
+    const answer = await turn.ask(CONNECT, [attribute(XOR_PEER_ADDRESS, peer.local)]);
+    ids.push(readAttribute(answer, CONNECTION_ID) as number);
+    peer.close();
+  }
+  const socket = await dial(running, "turn over tcp");
+  socket.write(encodeStun({ class: "request", method: CONNECTION_BIND, transactionId: new Uint8Array(12) }));
+  const [challenge] = (await once(socket, "data")) as [Buffer];
+  const login = createTurnLogin("user", "pass");
+  login.learn(decodeStun(new Uint8Array(challenge)) as StunMessage, undefined);
+  const { attributes, integrity } = login.sign() as Signature;
+  const bind = (id: number): Uint8Array =>
+    encodeStun({
+      class: "request",
+      method: CONNECTION_BIND,
+      transactionId: world.randomBytes(12),
+      attributes: [attribute(CONNECTION_ID, id), ...attributes],
+      integrity: { key: integrity.key, hashes: [integrity.hash] },
+    });
+  socket.write(Buffer.concat(ids.map(bind)));
+  await ended(socket);
+  expect(running.infra.turn?.server.connections.count).toBe(1);
   await turn.close();
 });
 

@@ -14,6 +14,7 @@ import {
   type TurnWorld,
   turnWorld,
   UDP,
+  type WorldOptions,
 } from "./turn-world.ts";
 
 const connectionIs = (id: number): Attribute => attribute(turn.CONNECTION_ID, id);
@@ -117,12 +118,13 @@ test("one allocation has at most 64 connections", () => {
   expect(client.ask(turn.CONNECT, [peerIs({ ...PEER, port: 99 })]).code).toBe(508);
 });
 
-test("a TCP allocation has neither channels nor reserved ports, and a UDP one no connects", () => {
-  const { world, client } = start();
+test("a TCP allocation has neither channels nor reserved ports nor fragments, and a UDP one no connects", () => {
+  const { world, client } = start({ dontFragment: true });
   const channel = [attribute(turn.CHANNEL_NUMBER, 0x4000), peerIs(PEER)];
   expect(client.ask(turn.CHANNEL_BIND, channel).code).toBe(400);
   const other = world.tcp(5);
   expect(other.ask(turn.ALLOCATE, [TCP, attribute(turn.EVEN_PORT, false)]).code).toBe(400);
+  expect(other.ask(turn.ALLOCATE, [TCP, attribute(turn.DONT_FRAGMENT, true)]).code).toBe(400);
   expect(other.ask(turn.ALLOCATE, [UDP]).code).toBe(0);
   expect(other.ask(turn.CONNECT, [peerIs(PEER)]).code).toBe(400);
 });
@@ -136,8 +138,8 @@ function link(remote: Endpoint = PEER): TestLink {
   return one;
 }
 
-function start(): { world: TurnWorld; client: TestClient; relay: Relay } {
-  const world = turnWorld();
+function start(options?: WorldOptions): { world: TurnWorld; client: TestClient; relay: Relay } {
+  const world = turnWorld(options);
   const client = world.tcp(1);
   expect(client.ask(turn.ALLOCATE, [TCP]).code).toBe(0);
   return { world, client, relay: world.relays[0] as Relay };

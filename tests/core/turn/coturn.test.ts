@@ -11,6 +11,8 @@ import type { ByteStream } from "../../../core/net/world.ts";
 import { createRealWorld } from "../../../core/net/real-world.ts";
 import { openTurn, type OpenTurn, type OpenTurnOptions } from "../../../core/turn/open-turn.ts";
 import type { LinkTransport } from "../../../core/turn/turn-link.ts";
+import { attribute, NONCE, REALM, USERNAME } from "../../../core/wire/stun-attributes.ts";
+import { longTermKey } from "../../../core/wire/stun-integrity.ts";
 import { type EchoPeer, startEchoPeer } from "../../sim/turn-server.ts";
 import { freePort } from "../signal/brokers.ts";
 import { makeTlsIdentity } from "../signal/tls-identity.ts";
@@ -108,6 +110,22 @@ describe.skipIf(!labEnabled)("against coturn", () => {
       theirs.write(Buffer.from("from outside"));
       expect(await collect(await arrived.promise, 12)).toBe("from outside");
       theirs.abort();
+      await turn.close();
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "what was learnt of it under another realm is no hindrance",
+    async () => {
+      const attributes = [
+        attribute(USERNAME, "user"),
+        attribute(REALM, "elsewhere"),
+        attribute(NONCE, "0123456789abcdef"),
+      ];
+      const integrity = { key: longTermKey("user", "elsewhere", "pass"), hash: "sha1" } as const;
+      const learnt = new Map([[`127.0.0.1:${ports.plain} user`, { attributes, integrity }]]);
+      const turn = await open("udp", { learnt });
       await turn.close();
     },
     LIMIT_MS,

@@ -3,6 +3,7 @@ import { expect } from "bun:test";
 import { P2pdError } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/ip.ts";
 import { openTurn, type OpenTurnOptions, type TurnServerAddress } from "../../../core/turn/open-turn.ts";
+import type { Signature } from "../../../core/turn/turn-login.ts";
 import * as kinds from "../../../core/wire/stun-attributes.ts";
 import { longTermKey } from "../../../core/wire/stun-integrity.ts";
 import * as stun from "../../../core/wire/stun.ts";
@@ -56,6 +57,67 @@ simTest(
     }
     await failureOf(openTurn(sim.host("alice").world, (chain[0] as OddServer).at, OPTIONS));
     expect(chain.map(({ allocates }) => allocates)).toEqual([1, 1, 1, 1, 0, 0, 0, 0]);
+  },
+  open,
+);
+
+simTest(
+  "a server outside does not send us inside our own network, nor to no port",
+  [1],
+  async (sim) => {
+    for (const [ip, port] of [
+      ["10.0.0.5", 3478],
+      ["127.0.0.1", 22],
+      ["5.44.7.7", 0],
+    ] as const) {
+      const to = kinds.attribute(kinds.ALTERNATE_SERVER, { ip, port });
+      const odd = await oddServer(sim, `odd ${ip}`, () => ({ class: "error", attributes: [error(300), to] }));
+      const failed = await failureOf(openTurn(sim.host("alice").world, odd.at, OPTIONS));
+      expect(failed).toMatchObject({ code: "unavailable", detail: { turnCode: 300 } });
+    }
+  },
+  open,
+);
+
+simTest(
+  "an allocation is renewed by the lifetime that the server gave last, and over when that is nothing",
+  [1],
+  async (sim) => {
+    const odd = await oddServer(
+      sim,
+      "odd",
+      () => ({ class: "success", attributes: [relayed, lifetime(600)] }),
+      [lifetime(100), lifetime(100), lifetime(0)],
+    );
+    const found = await openTurn(sim.host("alice").world, odd.at, OPTIONS);
+    const began = sim.host("alice").world.time.now();
+    const { promise: closed, resolve } = Promise.withResolvers<P2pdError>();
+    found.attach({ message() {}, closed: resolve });
+    expect((await closed).code).toBe("closed");
+    expect(odd.refreshes.map((at) => Math.round((at - began) / 1000))).toEqual([540, 590, 640]);
+  },
+  open,
+);
+
+simTest(
+  "what was learnt of a server is forgotten when it has another realm by now",
+  [1],
+  async (sim) => {
+    const other = (code: number): Reply => ({ class: "error", attributes: [error(code)], key: null });
+    const replies = [other(441), other(437)];
+    const fine: Reply = { class: "success", attributes: [relayed, lifetime(600)] };
+    const odd = await oddServer(sim, "odd", () => replies.shift() ?? fine);
+    const old = { attributes: [], integrity: { key: new Uint8Array(16), hash: "sha1" } } as const;
+    const learnt = new Map<string, Signature>();
+    const options = { ...OPTIONS, learnt };
+    const { world } = sim.host("alice");
+    learnt.set(`${odd.at.host}:3478 user`, old);
+    expect((await failureOf(openTurn(world, odd.at, options))).detail["turnCode"]).toBe(441);
+    expect(learnt.size).toBe(0);
+    learnt.set(`${odd.at.host}:3478 user`, old);
+    const found = await openTurn(world, odd.at, options);
+    expect(learnt.size).toBe(1);
+    await found.close();
   },
   open,
 );
@@ -182,14 +244,20 @@ interface OddServer {
   readonly at: TurnServerAddress;
   /** Signed Allocate requests that came. */
   readonly allocates: number;
+  /** When Refresh requests came. */
+  readonly refreshes: readonly number[];
   say(bytes: Uint8Array, to: Endpoint): void;
 }
 
-/** Tells its realm to whoever does not sign, and answers signed Allocate requests as it is told; all else succeeds. */
+/**
+ * Tells its realm to whoever does not sign, and answers signed Allocate requests as it is told; all else succeeds.
+ * @param lifetimes what it gives for one Refresh after another; nothing behind the last
+ */
 async function oddServer(
   sim: Simulation,
   name: string,
   answer: (message: stun.StunMessage, from: Endpoint) => Reply,
+  lifetimes: readonly kinds.Attribute[] = [],
 ): Promise<OddServer> {
   const host = sim.addServer(name, { link: { delayMs: 5 } });
   const socket = await host.world.openUdp({ local: { ip: host.ip(4), port: 3478 } });
@@ -200,13 +268,15 @@ async function oddServer(
     attributes: [error(401), kinds.attribute(kinds.REALM, "odd"), kinds.attribute(kinds.NONCE, "first")],
   };
   let allocates = 0;
+  const refreshes: number[] = [];
   socket.attach({
     message(bytes, from) {
       const message = stun.decodeStun(bytes.slice());
       if (typeof message === "string") return;
       const isSigned = stun.hasAttribute(message, kinds.MESSAGE_INTEGRITY);
       if (isSigned && message.method === turn.ALLOCATE) allocates++;
-      const fine: Reply = { class: "success", attributes: [lifetime(0)] };
+      const fine: Reply = { class: "success", attributes: [lifetimes[refreshes.length] ?? lifetime(0)] };
+      if (message.method === turn.REFRESH) refreshes.push(host.world.time.now());
       const reply = !isSigned ? challenge : message.method === turn.ALLOCATE ? answer(message, from) : fine;
       const signature = reply.key === undefined ? key : reply.key;
       socket.send(
@@ -226,6 +296,7 @@ async function oddServer(
     get allocates() {
       return allocates;
     },
+    refreshes,
     say: (bytes, to) => void socket.send(bytes, to),
   };
 }

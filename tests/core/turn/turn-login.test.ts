@@ -43,6 +43,10 @@ test.each([
   ["no realm or nonce", encode(401, [])],
   ["a list that was taken out on the way", challenge(401, ALGORITHMS, undefined)],
   ["only algorithms that we do not know", challenge(401, ALGORITHMS, [OTHER])],
+  [
+    "a realm that no key can be made of",
+    encode(401, [kinds.attribute(kinds.REALM, "\u0007"), kinds.attribute(kinds.NONCE, "n")]),
+  ],
   ["another code", challenge(486, NO_FEATURES, undefined)],
 ])("a refusal with %s is no reason to try again", (_, message) => {
   expect(createTurnLogin("u", "p").learn(message, undefined)).toBe(false);
@@ -57,6 +61,17 @@ test("a refused password is not sent again, a stale nonce is replaced, and what 
   expect(login.learn(challenge(438, "other", undefined), first)).toBe(true);
   expect(login.sign()).not.toBe(first);
   expect(login.learn(challenge(401, "third", undefined), first)).toBe(true);
+});
+
+test("what another login learnt is learnt anew when it is refused, once", () => {
+  const other = createTurnLogin("u", "p");
+  other.learn(challenge(401, NO_FEATURES, undefined), undefined);
+  const known = other.sign() as Signature;
+  const login = createTurnLogin("u", "p", known);
+  expect(login.learn(challenge(401, ALGORITHMS, [SHA256]), known)).toBe(true);
+  const fresh = login.sign() as Signature;
+  expect(fresh.integrity.hash).toBe("sha256");
+  expect(login.learn(challenge(401, ALGORITHMS, [SHA256]), fresh)).toBe(false);
 });
 
 test.each([
