@@ -223,6 +223,9 @@ class UdpPunch {
   }
 
   async #listen(place: Place): Promise<void> {
+    let paths = 0;
+    // Who repeats a handshake may come to have two paths for a while.
+    const below = { close: () => (--paths === 0 ? quic.close() : undefined) };
     const quic = await this.#openQuic(place, (path) => {
       const { expectedKey, accepted } = this.#options;
       if (Buffer.compare(path.peerKey, expectedKey) !== 0) {
@@ -230,7 +233,8 @@ class UdpPunch {
         return;
       }
       this.#kept.add(quic);
-      const stream = ownPath(this.#world.time, path, quic);
+      paths++;
+      const stream = ownPath(this.#world.time, path, below);
       accepted?.(this.#punched(stream, place.localPort));
     });
   }
