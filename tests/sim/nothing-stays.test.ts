@@ -4,6 +4,7 @@ import type { NodeConfig } from "../../core/node/node-config.ts";
 import type { QuicConnectOptions, QuicEndpoint, QuicPath, World } from "../../core/net/world.ts";
 import { loadSignaling } from "../../core/signal/signaling.ts";
 import { twoHosts } from "../nat/topologies.ts";
+import { codeOf } from "./code-of.ts";
 import { type CountedWorld, countOpen } from "./counted-world.ts";
 import { elsewhere, nat, startServers } from "./punch-site.ts";
 import { type SimNode, startSimNode } from "./sim-node.ts";
@@ -77,6 +78,24 @@ simTest(
     await Promise.all([alice.close(), bob.close()]);
   },
   { topology: twoHosts(nat("port-restricted/equal"), nat("port-restricted/equal")) },
+);
+
+simTest(
+  "a node that stops does not wait for the welcome of a peer that is silent",
+  [1],
+  async (sim) => {
+    const bob = await start(sim, "bob", {});
+    const alice = await start(sim, "alice", {}, greetingLate);
+    const options = { service: "echo", strategies: ["direct"], transport: "udp" } as const;
+    const opening = codeOf(alice.node.open("bob", elsewhere(bob.node.address()), options));
+    await sim.sleep(1000);
+    const began = sim.scheduler.nowMs;
+    await alice.close();
+    expect(sim.scheduler.nowMs - began).toBeLessThan(2000);
+    expect(await opening).toBe("closed");
+    await bob.close();
+  },
+  { topology: twoHosts(nat("open-internet"), nat("open-internet")) },
 );
 
 const LATE_MS = 8000;
