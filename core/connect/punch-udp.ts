@@ -57,6 +57,8 @@ type PunchUdpWorld = Pick<World, "time" | "openUdp" | "openQuic">;
 
 /** An Initial that is lost would be sent again after a second only (RFC 9002 section 6.2.2). */
 const CONNECT_AGAIN_MS = [0, 250, 600];
+/** That a caller has to one port of the called side: one of each handshake, and one from an attempt before. */
+const MAX_PATHS = CONNECT_AGAIN_MS.length + 1;
 /** A timeline is read by people: the first are told one by one. */
 const MAX_NOTES = 8;
 
@@ -230,6 +232,10 @@ class UdpPunch {
       const { expectedKey, accepted } = this.#options;
       if (Buffer.compare(path.peerKey, expectedKey) !== 0) {
         path.abort(new P2pdError("peer-key", "this port waits for another node"));
+        return;
+      }
+      if (this.#isOver || paths === MAX_PATHS) {
+        path.abort(new P2pdError("refused", "this port has a path already"));
         return;
       }
       this.#kept.add(quic);

@@ -83,11 +83,37 @@ simTest(
   { topology: twoHosts(nat("open-internet"), nat("open-internet")) },
 );
 
-/** Bob's answers to Alice, who is on the open internet. */
+simTest(
+  "a punched port takes four paths at most, and none when the punch is over",
+  [1],
+  async (sim) => {
+    let arrived = 0;
+    const { offer } = await serve(sim, UNTRANSLATED, () => arrived++, Number.POSITIVE_INFINITY);
+    const [answer, over] = await offer(randomWord(sim.host("alice").world));
+    const port = answer?.punch?.pairs[0]?.udp?.spare[0] as number;
+    const host = sim.host("alice");
+    const local = { ip: host.ip(), port: ALICES_PORT };
+    const quic = await host.world.openQuic?.({ local, credentials: alice.credentials });
+    const remote = { ip: sim.host("bob").ip(), port };
+    const to = { remote, expectedKey: bob.key, timeoutMs: 2000 };
+    await Promise.all(Array.from({ length: 20 }, async () => quic?.connect(to)));
+    await sim.sleep(100);
+    expect(arrived).toBe(4);
+    await over;
+    await quic?.connect(to);
+    await sim.sleep(1000);
+    expect(arrived).toBe(4);
+    await quic?.close();
+  },
+  { topology: twoHosts(nat("open-internet"), nat("open-internet")) },
+);
+
+/** Bob's answers to Alice, who is on the open internet. The path of the number `greeting` is greeted on, at once. */
 async function serve(
   sim: Simulation,
   kind: NatKind,
   arrived: (path: PunchedPath, number: number) => void = () => undefined,
+  greeting = 2,
 ) {
   const { world } = sim.host("bob");
   const ip = sim.host("bob").ip();
@@ -139,8 +165,7 @@ async function serve(
       reply: (answer) => Promise.resolve(resolve(answer)),
       accepted: (path) => {
         arrived(path, ++paths);
-        // The first one greets when the second is there too.
-        return paths === 2 ? Promise.resolve() : new Promise(() => undefined);
+        return paths === greeting ? Promise.resolve() : new Promise(() => undefined);
       },
     });
     return [await promise, over];
