@@ -82,6 +82,11 @@ export class PunchAnswers {
     return undefined;
   }
 
+  /** Whether a peer has begun an open since then, as `Time.now()` tells it. */
+  hasBegun(from: string, sinceMs: number): boolean {
+    return [...this.#opens].some(([name, { beganMs }]) => name.startsWith(`${from} `) && beganMs >= sinceMs);
+  }
+
   /** The peer needs it no more. */
   stop(request: string, from: string): void {
     const found = this.#underWay.get(request);
