@@ -82,6 +82,11 @@ export class PunchAnswers {
     return undefined;
   }
 
+  /** Whether a peer has begun an open since then, as `Time.now()` tells it. */
+  hasBegun(from: string, sinceMs: number): boolean {
+    return [...this.#opens].some(([name, { beganMs }]) => name.startsWith(`${from} `) && beganMs >= sinceMs);
+  }
+
   /** The peer needs it no more. */
   stop(request: string, from: string): void {
     const found = this.#underWay.get(request);
@@ -128,6 +133,11 @@ export class PunchAnswers {
     const { signal } = stopping;
     const { secret, pairs: offered, budget: theirs = PUNCH_BUDGET } = offer.punch;
     const { cost, beganMs, budget } = this.#openOf(from, offer.punch.open ?? offer.request, theirs);
+    const allowed = budgetLeft(budget, cost, world.time.now() - beganMs);
+    if (allowed.packets === 0 || allowed.ms === 0) {
+      await reply({ accepted: false, code: "unavailable", text: "what one open may cost is spent" });
+      return;
+    }
     const transports: readonly Transport[] =
       offer.transport === undefined ? ["udp", "tcp"] : [offer.transport];
     const places = await this.#options.places();

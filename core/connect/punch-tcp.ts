@@ -67,7 +67,10 @@ const MAX_LISTENERS = 16;
  */
 export async function punchTcp(world: PunchTcpWorld, options: PunchTcpOptions): Promise<PunchedTcp> {
   const { part, signal, localIp, device } = options;
-  if (signal.aborted) throw new P2pdError("aborted", "opening was given up");
+  const refuseWhenAborted = (): void => {
+    if (signal.aborted) throw new P2pdError("aborted", "opening was given up");
+  };
+  refuseWhenAborted();
   if (part.shots.length === 0) throw new P2pdError("bad-argument", "a punch without a single shot");
   const wanted = [...new Set(part.shots.map(({ localPort }) => localPort))].filter((port) => port !== 0);
   const held =
@@ -76,6 +79,7 @@ export async function punchTcp(world: PunchTcpWorld, options: PunchTcpOptions): 
       () => undefined,
     ));
   try {
+    refuseWhenAborted();
     return await punch(world, options, held);
   } finally {
     held?.onArrival(undefined);

@@ -57,6 +57,8 @@ type PunchUdpWorld = Pick<World, "time" | "openUdp" | "openQuic">;
 
 /** An Initial that is lost would be sent again after a second only (RFC 9002 section 6.2.2). */
 const CONNECT_AGAIN_MS = [0, 250, 600];
+/** That a caller has to one port of the called side: one of each handshake, and one from an attempt before. */
+const MAX_PATHS = CONNECT_AGAIN_MS.length + 1;
 /** A timeline is read by people: the first are told one by one. */
 const MAX_NOTES = 8;
 
@@ -223,14 +225,22 @@ class UdpPunch {
   }
 
   async #listen(place: Place): Promise<void> {
+    let paths = 0;
+    // Who repeats a handshake may come to have two paths for a while.
+    const below = { close: () => (--paths === 0 ? quic.close() : undefined) };
     const quic = await this.#openQuic(place, (path) => {
       const { expectedKey, accepted } = this.#options;
       if (Buffer.compare(path.peerKey, expectedKey) !== 0) {
         path.abort(new P2pdError("peer-key", "this port waits for another node"));
         return;
       }
+      if (this.#isOver || paths === MAX_PATHS) {
+        path.abort(new P2pdError("refused", "this port has a path already"));
+        return;
+      }
       this.#kept.add(quic);
-      const stream = ownPath(this.#world.time, path, quic);
+      paths++;
+      const stream = ownPath(this.#world.time, path, below);
       accepted?.(this.#punched(stream, place.localPort));
     });
   }

@@ -40,12 +40,20 @@ export interface PunchOptions extends PunchSetting {
   readonly delayMs: number;
   /** Adds what is sent. */
   readonly cost: PunchCost;
+  /** Whether the peer punches towards us as well since then, as `Time.now()` tells it, and goes first. */
+  readonly yields: (sinceMs: number) => boolean;
   /** Told why holes have little chance or take a long search, as soon as that is known. */
   readonly doubted: (why: string) => void;
 }
 
 /** A round that begins later than this before the end of the race would not come to anything. */
 const MIN_ROUND_MS = 1000;
+/**
+ * Two that open each other at once take each other's ports where counters are foreseen, in every round, as they fail
+ * together: one of them leaves the field to the other for so long. The other may have begun so much earlier.
+ */
+const YIELD_MS = 800;
+const BEGUN_EARLIER_MS = 3000;
 /** Of a path without a search. */
 const FAIR_CHANCE = 0.5;
 
@@ -80,6 +88,8 @@ export function punchAttempt(options: PunchOptions): Attempt {
           const again = (more || error.code === "connect-failed") && isTime;
           if (!again || round >= MAX_ROUNDS || context.signal.aborted) throw error;
           context.note("again", `${error.message}; with fresh samples`);
+          if (!more && options.yields(open.beganMs - BEGUN_EARLIER_MS))
+            await pause(world, YIELD_MS, context.signal);
         }
       }
     },

@@ -5,7 +5,7 @@
  */
 import { P2pdError } from "../errors.ts";
 import type { Path } from "../connect/race.ts";
-import type { World } from "../net/world.ts";
+import type { SecureStream, World } from "../net/world.ts";
 import { encodeReset, type Hello } from "../wire/session-frame.ts";
 import { AcceptQueue } from "./accept-queue.ts";
 import type { Channel } from "./channel.ts";
@@ -50,6 +50,9 @@ export class Arrivals {
   readonly #takers = new Set<(connection: Connection) => void>();
   /** Far ends of connections to this very node, and sessions of services: nobody's connections. */
   readonly #serving = new Set<Session>();
+  /** Of paths on which a peer that we came to has not spoken yet. */
+  readonly #silent = new Set<SecureStream>();
+  #isClosed = false;
 
   constructor(options: ArrivalsOptions) {
     this.#options = options;
@@ -84,8 +87,16 @@ export class Arrivals {
 
   /** A peer to whom we connected at its wish speaks now, as if it had come by itself. Rejects when it leaves. */
   async connected({ path, ...rest }: Arrival): Promise<void> {
-    const { opening, stream } = await readOpening(path.stream, this.#options.world.time);
-    this.opened(opening, { path: { ...path, stream }, ...rest });
+    const bare = path.stream;
+    this.#silent.add(bare);
+    if (this.#isClosed) bare.abort(stopped());
+    try {
+      const { opening, stream } = await readOpening(bare, this.#options.world.time);
+      if (this.#isClosed) stream.abort(stopped());
+      else this.opened(opening, { path: { ...path, stream }, ...rest });
+    } finally {
+      this.#silent.delete(bare);
+    }
   }
 
   #greeted(hello: Hello, arrival: Arrival): void {
@@ -122,9 +133,11 @@ export class Arrivals {
     part(stream, this.#options.world.time, encodeReset({ code: "protocol", text }));
   }
 
-  /** Whoever waits for a connection gets none. */
+  /** Whoever waits for a connection gets none, and no peer that we came to is heard any more. */
   stopWaiting(): void {
+    this.#isClosed = true;
     this.#untaken.close();
+    for (const stream of this.#silent) stream.abort(stopped());
   }
 
   /** Ends what is served at the moment. */
@@ -174,4 +187,8 @@ export class Arrivals {
     const reason = new P2pdError("unavailable", "the peer takes no connections at the moment");
     void refused.connection.pipe.close(reason);
   }
+}
+
+function stopped(): P2pdError {
+  return new P2pdError("closed", "the node was stopped");
 }

@@ -101,7 +101,10 @@ export async function dial(
   const mode = options.transport === "udp" ? "datagrams" : undefined;
   const session = new Session({ role: "dialer", time: world.time, id, path, mode });
   void session.closed.then(stop);
+  const giveUp = (): void => session.abort(new P2pdError("aborted", "opening was given up"));
+  context.signal.addEventListener("abort", giveUp, { once: true });
   try {
+    if (context.signal.aborted) giveUp();
     const channel = await greet(session, options.service, mode, note);
     return { session, channel, later, timeline, beganAt, cost };
   } catch (thrown) {
@@ -112,6 +115,8 @@ export async function dial(
     const error = toP2pdError(thrown, "connect-failed");
     const detail = { ...error.detail, attempts: [], timeline };
     throw new P2pdError(error.code, failureText(error, []), detail, { cause: error });
+  } finally {
+    context.signal.removeEventListener("abort", giveUp);
   }
 }
 

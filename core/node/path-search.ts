@@ -88,6 +88,7 @@ export class PathSearch {
   }
 
   #try(): void {
+    this.#timer?.cancel();
     const stopping = new AbortController();
     this.#triedAt = this.#time.now();
     this.#running.push(stopping);

@@ -192,6 +192,8 @@ export class Signals {
       delayMs,
       cost,
       doubted,
+      yields: (sinceMs) =>
+        this.#options.identity.id > peer.id && this.#punchAnswers?.hasBegun(peer.id, sinceMs) === true,
     });
   }
 

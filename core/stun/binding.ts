@@ -50,7 +50,7 @@ export interface BindingResult {
  * Asks `server` over `transport`. Over TCP `server` is the stream's other end, and nothing can be changed. Rejects
  * as `StunTransport.request` does, and for error responses: `unsupported` for 420 with `detail.unknownAttributes`,
  * `unauthorized` for 401, 403 and 438, `unavailable` for 300 that is not followed and for 5xx, `protocol` for
- * others and for answers without an address; `detail.stunCode` has the number.
+ * others and for answers without an address or with port 0; `detail.stunCode` has the number.
  */
 export async function bindingRequest(
   transport: StunTransport,
@@ -108,6 +108,10 @@ function readBinding(
       "protocol",
       `${formatEndpoint(from)} answered a Binding request without a mapped address`,
     );
+  }
+  if (mapped.port === 0) {
+    const text = `${formatEndpoint(from)} sees ${formatEndpoint(mapped)}: nobody sends from port 0`;
+    throw new P2pdError("protocol", text);
   }
   return {
     mapped,

@@ -1,10 +1,14 @@
 /** STUN servers that mean harm: nobody is made to send where he would not, and nothing is taken for open. */
 import { expect } from "bun:test";
+import { gatherUdpSide } from "../../core/connect/gather-udp.ts";
+import { noCost } from "../../core/connect/punch-cost.ts";
 import type { Endpoint } from "../../core/ip.ts";
+import type { NatProfile } from "../../core/nat/nat-kind.ts";
 import { detectNat, type NatDetection } from "../../core/stun/detect-nat.ts";
 import * as kinds from "../../core/wire/stun-attributes.ts";
 import { decodeStun, encodeStun, readAttribute, type StunMessage } from "../../core/wire/stun.ts";
 import { parseRouterKind, twoHosts } from "../nat/topologies.ts";
+import { codeOf } from "./code-of.ts";
 import type { SimHost } from "./host.ts";
 import { simTest } from "./sim-test.ts";
 import type { Simulation } from "./simulation.ts";
@@ -59,6 +63,37 @@ simTest(
       second,
     );
     expect(profile?.udp.type).toBe("port-restricted");
+  },
+  BEHIND,
+);
+
+simTest(
+  "a port 0 among good answers counts for no answer, as no offer could carry it",
+  [1],
+  async (sim) => {
+    let answers = 0;
+    const { profile } = await detectWith(sim, (request, from) =>
+      seenAt(answers++ === 12 ? { ...from, port: 0 } : from)(request),
+    );
+    expect(profile?.external).toBe(sim.router("a").ipv4.externalIp);
+    expect(profile?.udp.range?.[0]).toBeGreaterThan(0);
+    const server = sim.addServer("nobody");
+    await serve(server, 3478, (request, from) => seenAt({ ...from, port: 0 })(request));
+    const alice = sim.host("alice");
+    const gathering = gatherUdpSide(alice.world, {
+      localIp: alice.ip(),
+      kind: {
+        ...(profile as NatProfile).udp,
+        mapping: "endpoint-independent",
+        delta: { type: "random", value: 0 },
+      },
+      ip: sim.router("a").ipv4.externalIp,
+      servers: [{ ip: server.ip(), port: 3478 }],
+      cost: noCost(),
+      signal: new AbortController().signal,
+      note: () => undefined,
+    });
+    expect(await codeOf(gathering)).toBe("unreachable");
   },
   BEHIND,
 );

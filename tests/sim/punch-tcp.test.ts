@@ -296,6 +296,18 @@ describe("who is not the peer", () => {
   });
 });
 
+test("a punch that is given up while its ports are being held sends nothing", async () => {
+  await runSim({ seed: 1, topology: oneRouter(router("port-restricted/equal")) }, async (sim) => {
+    const [alice, bob] = [sim.host("alice"), sim.host("bob")];
+    const stop = new AbortController();
+    const options = { ...between(alice, bob, "caller", [7001]), signal: stop.signal };
+    const punching = codeOf(punchTcp(alice.world, options));
+    stop.abort();
+    expect(await punching).toBe("aborted");
+    expect(sim.trace.lines.filter((line) => line.includes("alice sends"))).toEqual([]);
+  });
+});
+
 /** One to one: each port with the same one of the other. */
 function between(
   host: SimHost,

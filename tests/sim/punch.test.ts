@@ -46,3 +46,25 @@ for (const [a, b, path = "punch/udp"] of PAIRS) {
     { topology: twoHosts(nat(a), nat(b)) },
   );
 }
+
+for (const [a, b] of [
+  ["symmetric/independent", "symmetric/independent"],
+  ["symmetric/independent", "symmetric/dependent"],
+  ["symmetric/dependent", "symmetric/dependent"],
+  ["symmetric/equal", "symmetric/independent"],
+] as const) {
+  simTest(
+    `two that open each other at the same moment both have a connection: ${a} and ${b}`,
+    [1, 2],
+    async (sim) => {
+      const { alice, bob } = await meet(sim);
+      const both = await Promise.all([timed(sim, alice, bob), timed(sim, bob, alice)]);
+      for (const { connection, ms } of both) {
+        expect(connection.strategy).toBe("punch");
+        expect(ms).toBeLessThan(8000);
+      }
+      await Promise.all([alice.close(), bob.close()]);
+    },
+    { topology: twoHosts(nat(a), nat(b)) },
+  );
+}

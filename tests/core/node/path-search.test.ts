@@ -59,6 +59,18 @@ test("a sign that the network is back brings a try at once and the short interva
   expect(log.filter((line) => line.endsWith("begins"))).toEqual(["5000 begins", "5500 begins"]);
 });
 
+test("a try for a better path that a sign brought is not given up for the one that was due next", async () => {
+  const { search, time, log, fail } = begin(UPGRADE_PLAN);
+  search.begin();
+  await time.run(900);
+  search.again();
+  await time.run(5000);
+  expect(log).toEqual(["900 begins"]);
+  fail();
+  await time.run(3000);
+  expect(log).toEqual(["900 begins", "7900 begins"]);
+});
+
 test("a search that is not on is not begun by such a sign, and one that was stopped begins with its first pause", async () => {
   const { search, time, log } = begin(RESUME_PLAN);
   search.again();
