@@ -3,6 +3,7 @@
  * knock at doors of others: few at a time for each peer, few endpoints, a short time.
  */
 import { P2pdError } from "../errors.ts";
+import { scopeOf } from "../ip.ts";
 import type { Credentials, QuicEndpoint, World } from "../net/world.ts";
 import type { Address } from "../wire/address.ts";
 import { directLane } from "./direct.ts";
@@ -54,7 +55,10 @@ export class ConnectBack {
       await pause(this.#world, delayMs, signal);
       const has: readonly ("tcp" | "udp")[] = quic === undefined ? ["tcp"] : ["tcp", "udp"];
       const transports = has.filter((one) => transport === undefined || one === transport);
-      const candidates = planDirect(peer, own, transports);
+      // A line that names our machine proves nothing, and what listens on loopback is for this machine alone.
+      const candidates = planDirect(peer, own, transports).filter(
+        ({ endpoint }) => scopeOf(endpoint.ip) !== "loopback",
+      );
       const lane = directLane(this.#world, candidates, {
         strategy: "reverse",
         credentials,
