@@ -14,6 +14,8 @@ import { simTest } from "./sim-test.ts";
 import type { Simulation } from "./simulation.ts";
 import { startStunServer } from "./stun-server.ts";
 
+type Answer = Omit<AnswerBody, "type" | "request">;
+
 const [alice, bob] = [createTestIdentity(), createTestIdentity()];
 const ALICES_PORT = 5000;
 
@@ -64,12 +66,7 @@ simTest(
       });
     });
     const [answer, over] = await offer(randomWord(sim.host("alice").world));
-    const port = answer?.punch?.pairs[0]?.udp?.spare[0] as number;
-    const host = sim.host("alice");
-    const local = { ip: host.ip(), port: ALICES_PORT };
-    const quic = await host.world.openQuic?.({ local, credentials: alice.credentials });
-    const remote = { ip: sim.host("bob").ip(), port };
-    const to = { remote, expectedKey: bob.key, timeoutMs: 2000 };
+    const { quic, to } = await knocker(sim, answer);
     const [, second] = await Promise.all([quic?.connect(to), quic?.connect(to)]);
     await over;
     await sim.sleep(100);
@@ -90,12 +87,7 @@ simTest(
     let arrived = 0;
     const { offer } = await serve(sim, UNTRANSLATED, () => arrived++, Number.POSITIVE_INFINITY);
     const [answer, over] = await offer(randomWord(sim.host("alice").world));
-    const port = answer?.punch?.pairs[0]?.udp?.spare[0] as number;
-    const host = sim.host("alice");
-    const local = { ip: host.ip(), port: ALICES_PORT };
-    const quic = await host.world.openQuic?.({ local, credentials: alice.credentials });
-    const remote = { ip: sim.host("bob").ip(), port };
-    const to = { remote, expectedKey: bob.key, timeoutMs: 2000 };
+    const { quic, to } = await knocker(sim, answer);
     await Promise.all(Array.from({ length: 20 }, async () => quic?.connect(to)));
     await sim.sleep(100);
     expect(arrived).toBe(4);
@@ -146,8 +138,8 @@ async function serve(
   const offer = async (
     open: string,
     budget: PunchBudget = PUNCH_BUDGET,
-  ): Promise<readonly [Omit<AnswerBody, "type" | "request">, Promise<void>]> => {
-    const { promise, resolve } = Promise.withResolvers<Omit<AnswerBody, "type" | "request">>();
+  ): Promise<readonly [Answer, Promise<void>]> => {
+    const { promise, resolve } = Promise.withResolvers<Answer>();
     const side = { kind: UNTRANSLATED, ip: nic.address, samples: [], spare: [ALICES_PORT] };
     const over = answers.answer({
       from: "alice",
@@ -171,4 +163,14 @@ async function serve(
     return [await promise, over];
   };
   return { server, offer };
+}
+
+/** Alice's QUIC, and where to knock with it: at the port that bob's answer says to be open for her. */
+async function knocker(sim: Simulation, answer: Answer | undefined) {
+  const host = sim.host("alice");
+  const local = { ip: host.ip(), port: ALICES_PORT };
+  const quic = await host.world.openQuic?.({ local, credentials: alice.credentials });
+  const port = answer?.punch?.pairs[0]?.udp?.spare[0] as number;
+  const remote = { ip: sim.host("bob").ip(), port };
+  return { quic, to: { remote, expectedKey: bob.key, timeoutMs: 2000 } };
 }

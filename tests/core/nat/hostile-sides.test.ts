@@ -5,6 +5,7 @@ import type { NatKind } from "../../../core/nat/nat-kind.ts";
 import { planPunch } from "../../../core/nat/plan-punch.ts";
 import type { PunchBudget } from "../../../core/nat/punch-budget.ts";
 import { ANY_PORT, type PunchSide, UNKNOWN_PORT } from "../../../core/nat/punch-plan.ts";
+import { DELTA_KINDS, NAT_TYPES } from "../../nat/configurations.ts";
 
 const PORT = fc.oneof(fc.integer({ min: 1, max: 65_535 }), fc.constantFrom(1, 1023, 1024, 65_534, 65_535));
 const VALUE = fc.oneof(
@@ -19,26 +20,11 @@ const BEHAVIOUR = fc.constantFrom<NatKind["mapping"]>(
 );
 const KIND: fc.Arbitrary<NatKind> = fc
   .record({
-    type: fc.constantFrom<NatKind["type"]>(
-      "open-internet",
-      "symmetric-firewall",
-      "full-cone",
-      "restricted",
-      "port-restricted",
-      "symmetric",
-      "blocked",
-    ),
+    type: fc.constantFrom(...NAT_TYPES),
     mapping: BEHAVIOUR,
     filtering: BEHAVIOUR,
     delta: fc.record({
-      type: fc.constantFrom<NatKind["delta"]["type"]>(
-        "not-applicable",
-        "equal",
-        "preserving",
-        "independent",
-        "dependent",
-        "random",
-      ),
+      type: fc.constantFrom("not-applicable", ...DELTA_KINDS),
       value: VALUE,
     }),
     portPreservation: fc.boolean(),
